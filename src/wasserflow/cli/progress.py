@@ -1,0 +1,60 @@
+"""How a training shows its progress: a bar on a terminal, plain lines elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from wasserflow.train.ledger import Line
+from wasserflow.train.loop import Report
+
+__all__ = ["show_progress"]
+
+PLAIN_SECONDS = 10.0
+
+
+@contextmanager
+def show_progress() -> Iterator[Report]:
+    """A report that draws each line of the log."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task("starting", total=1.0)
+
+            def draw(line: Line) -> None:
+                progress.update(task, completed=_share(line), description=_words(line))
+
+            yield draw
+    else:
+        printed = -PLAIN_SECONDS
+
+        def write(line: Line) -> None:
+            nonlocal printed
+            seconds = float(line["seconds"] or 0)
+            if seconds - printed >= PLAIN_SECONDS or not line["seconds_left"]:
+                printed = seconds
+                print(f"{100 * _share(line):3.0f} %  {_words(line)}", flush=True)
+
+        yield write
+
+
+def _share(line: Line) -> float:
+    seconds, left = float(line["seconds"] or 0), float(line["seconds_left"] or 0)
+    return seconds / max(seconds + left, 1e-9)
+
+
+def _words(line: Line) -> str:
+    words = [
+        f"{line['images']:,} images",
+        f"{line['images_per_second']:,.0f}/s",
+        f"{_minutes(line['seconds_left'])} left",
+    ]
+    return "  ".join(words + [f"{name} {line[name]:.3f}" for name in ("ratio_loss", "field_norm") if name in line])
+
+
+def _minutes(seconds: float | None) -> str:
+    minutes, rest = divmod(round(seconds or 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

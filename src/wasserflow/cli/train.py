@@ -1,0 +1,139 @@
+"""``wasserflow train METHOD --data D --out RUN``."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from wasserflow.cli.progress import show_progress
+from wasserflow.data import Dataset
+from wasserflow.data import load as load_data
+from wasserflow.errors import unknown
+from wasserflow.method import METHODS, Pair, PairConfig
+from wasserflow.train import Budget, Run, train
+from wasserflow.train.device import Precision, resolve_device
+from wasserflow.train.ledger import peak_memory_mb
+from wasserflow.train.trainer import Trainer
+
+__all__ = ["run"]
+
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """The run.
+
+    Args:
+        data: A named set (see wasserflow info), a folder or tar archive of images, or a .npy, .npz, idx, .csv or
+            .parquet file.
+        out: The run's folder, which must not exist yet.
+        size: Crop images to a square and resize them to this many pixels a side.
+        skip_corrupt: Leave out images that cannot be decoded, instead of stopping at the first.
+        recipe: Where the settings below start from: ours, or the authors'.
+        images: Stop after this many images.
+        minutes: Stop after this wall time of training.
+        cpu_minutes: Stop after this process CPU time of training.
+        seed: Of the initial weights, the data's order and every step.
+        device: cpu, cuda, cuda:1, mps; by default the best one here.
+        precision: Of the networks: fp32, or bf16 where the hardware computes it fast.
+        save_minutes: Minutes from one checkpoint to the next.
+        dry_run: Print the settings and what the run would cost, and stop.
+    """
+
+    data: str
+    out: Path
+    size: int | None = None
+    skip_corrupt: bool = False
+    recipe: Literal["default", "paper"] = "default"
+    images: int | None = None
+    minutes: float | None = None
+    cpu_minutes: float | None = None
+    seed: int = 0
+    device: str | None = None
+    precision: Precision = "fp32"
+    save_minutes: float = 1.0
+    dry_run: bool = False
+
+
+def run(argv: Sequence[str]) -> None:
+    """Train, or say what it would cost."""
+    if not argv or argv[0] in ("-h", "--help"):
+        methods = "\n".join(f"  {name:10}{(m.__doc__ or '').splitlines()[0]}" for name, m in METHODS.items())
+        print(f"usage: wasserflow train METHOD --data D --out RUN ...\n\nmethods:\n{methods}\n")
+        print("wasserflow train METHOD --help lists the settings.")
+        raise SystemExit(0 if argv else 2)
+    if argv[0] not in METHODS:
+        raise unknown("method", argv[0], METHODS)
+    method = METHODS[argv[0]]
+    # Read twice: what a setting defaults to depends on the data, and the data on the flags.
+    flags, _ = _parse(argv, method.recipe("default", (1, 28, 28)))
+    budget = Budget(flags.images, flags.minutes, flags.cpu_minutes)
+    Run.check_free(flags.out)
+    resolve_device(flags.device)
+    data = load_data(flags.data, size=flags.size, skip_corrupt=flags.skip_corrupt)
+    _, config = _parse(argv, method.recipe(flags.recipe, data.form.shape))
+    model = method.for_shape(data.form.shape, seed=flags.seed, **vars(config))
+    if flags.dry_run:
+        _estimate(model, data, flags, budget)
+        return
+    with show_progress() as report:
+        train(
+            model,
+            data,
+            budget=budget,
+            out=flags.out,
+            seed=flags.seed,
+            device=flags.device,
+            precision=flags.precision,
+            save_minutes=flags.save_minutes,
+            report=report,
+        )
+    print(f"trained: {flags.out}\nwasserflow sample {flags.out} -n 64 --out grid.png draws from it")
+
+
+def _parse(argv: Sequence[str], defaults: PairConfig) -> tuple[TrainFlags, PairConfig]:
+    def both(run, settings):  # noqa: ANN001, ANN202
+        return run, settings
+
+    plain = tyro.conf.OmitArgPrefixes
+    both.__annotations__ = {
+        "run": plain[TrainFlags],
+        "settings": plain[Annotated[type(defaults), tyro.conf.arg(name=argv[0])]],
+    }
+    both.__defaults__ = (defaults,)
+    return tyro.cli(
+        both,
+        args=argv[1:],
+        prog=f"wasserflow train {argv[0]}",
+        description=f"Train {argv[0]} and keep everything in a run folder.",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def _estimate(model: Pair, data: Dataset, flags: TrainFlags, budget: Budget) -> None:
+    """Print the resolved settings, and images/s, hours and memory from a few timed steps."""
+    device = resolve_device(flags.device)
+    trainer = Trainer(model, data, seed=flags.seed, device=device, precision=flags.precision)
+    settings = {"method": type(model).__name__, "data": data.source, "shape": model.shape, "device": str(device)}
+    print(json.dumps(settings | dataclasses.asdict(model.config), indent=2))
+    trainer.step()
+    seen, started = trainer.progress.images, time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        trainer.step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    rate = (trainer.progress.images - seen) / (time.perf_counter() - started)
+    print(f"{len(data.train):,} training samples; {rate:,.0f} images/s; {peak_memory_mb():,} MB")
+    limits = [("minutes", budget.minutes), ("CPU minutes", budget.cpu_minutes)]
+    for name, limit in limits:
+        if limit is not None:
+            print(f"{limit:g} {name}: about {rate * limit * 60:,.0f} images")
+    if budget.images is not None:
+        print(f"{budget.images:,} images: about {budget.images / rate / 3600:.2f} hours")

@@ -1,0 +1,110 @@
+"""One array, however it came: named sets, 2-D toys, arrays, tables, folders and archives of images.
+
+`load` is the one door. What it returns is checked, split and, where it is made of vectors, standardised.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from wasserflow.data import toy
+from wasserflow.data.array import from_array, read_idx_file, read_npy, read_npz, to_numpy
+from wasserflow.data.batches import Batch, Batches
+from wasserflow.data.dataset import Dataset, Form, Split
+from wasserflow.data.folder import ARCHIVES, IMAGES, read_archive, read_folder
+from wasserflow.data.named import SETS, data_folder, find, read_digits, read_named
+from wasserflow.data.raw import Raw
+from wasserflow.data.split import finish
+from wasserflow.data.table import read_csv, read_parquet
+from wasserflow.data.toy import TOYS
+from wasserflow.errors import UserError, unknown
+
+__all__ = ["NAMES", "Batch", "Batches", "Dataset", "Form", "Split", "available", "data_folder", "load", "toy"]
+
+NAMES = ("digits", *SETS, *TOYS)
+
+READERS: dict[str, Callable[[Path], Raw]] = {
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+}
+KINDS = f"a folder of images, {', '.join((*READERS, *ARCHIVES))} or an idx file"
+
+
+def load(source: str | Path | np.ndarray | Tensor, *, size: int | None = None, skip_corrupt: bool = False) -> Dataset:
+    """Read a data set, wherever it is and whatever its form.
+
+    Args:
+        source: A name out of `NAMES`; the path of a folder of images, of the same in a tar archive, of a
+            .npy, .npz, .csv or .parquet file or of an idx file; or an array or tensor: uint8 images
+            ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``, or floating-point vectors ``(N, d)``.
+        size: Side in pixels to which images are centre cropped and resized.
+        skip_corrupt: Leave out images that cannot be decoded, and log how many; else stop at the first.
+
+    Returns:
+        Its three splits in memory, uint8 images ``(N, C, H, W)`` or float32 vectors ``(N, d)``, and its form.
+
+    Raises:
+        UserError: It is not there, or cannot be used; one sentence says why and what to do.
+    """
+    if size is not None and size < 4:
+        raise UserError(f"size is {size}: images need at least 4 pixels a side.")
+    if isinstance(source, np.ndarray | Tensor):
+        array = to_numpy(source) if isinstance(source, Tensor) else source
+        return finish(from_array(array, "the array"), "array", size)
+    if isinstance(source, str) and source in NAMES:
+        raw = read_digits() if source == "digits" else _read_known(source)
+        return finish(raw, source, size)
+    if not isinstance(source, str | Path):
+        raise UserError(f"data of type {type(source).__name__}: give a name, a path, a NumPy array or a tensor.")
+    path = Path(os.path.abspath(os.path.expanduser(source)))
+    try:
+        _check_exists(path, source)
+        return finish(_read_path(path, size, skip_corrupt), str(path), size)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}.") from error
+
+
+def available() -> dict[str, str]:
+    """Every name that `load` knows: ``embedded``, ``generated``, the folder where it lies, or ``absent``."""
+    found = {name: str(find(name) or "absent") for name in SETS}
+    return {"digits": "embedded", **found, **dict.fromkeys(TOYS, "generated")}
+
+
+def _read_known(name: str) -> Raw:
+    if name in TOYS:
+        return toy.read_toy(name)
+    try:
+        return read_named(name)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or data_folder()}: {error.strerror or error}.") from error
+
+
+def _check_exists(path: Path, source: str | Path) -> None:
+    if source != "" and path.exists():
+        return
+    if len(Path(source).parts) <= 1 and not path.suffix:
+        raise UserError(f"{unknown('data set', source, NAMES)} There is no file or folder of that name either.")
+    raise UserError(f"no such file or folder: {path}.")
+
+
+def _read_path(path: Path, size: int | None, skip_corrupt: bool) -> Raw:
+    name = path.name.lower()
+    if path.is_dir():
+        return read_folder(path, size, skip_corrupt)
+    if name.endswith(ARCHIVES):
+        return read_archive(path, size, skip_corrupt)
+    if path.suffix.lower() in READERS:
+        return READERS[path.suffix.lower()](path)
+    if re.search(r"idx\d?|ubyte", name):
+        return read_idx_file(path)
+    if name.endswith(IMAGES):
+        raise UserError(f"{path} is one image: give the folder that holds them all.")
+    raise UserError(f"{path} is of no known kind: accepted are {KINDS}.")

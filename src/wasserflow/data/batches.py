@@ -1,0 +1,82 @@
+"""Endless batches of a split, held on the device; their order is arithmetic, so a resumed run goes on exactly."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wasserflow.data.dataset import Form, Split
+from wasserflow.noise import derive_seed
+
+__all__ = ["Batch", "Batches"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch in model space: ``x`` (B, *shape) float32, and labels (B,) where the data have them."""
+
+    x: Tensor
+    label: Tensor | None
+
+
+class Batches:
+    """Batches of a split in an order derived from ``(seed, epoch)``; an epoch's rest and the next one's head join.
+
+    Args:
+        split: What to draw from; it is moved to the device as it is stored (uint8 images).
+        form: The map to model space.
+        batch: Samples per batch, over all processes together.
+        seed: Of the order.
+        device: Where batches are wanted.
+        rank: Which process this is.
+        processes: How many there are; each takes its part of every batch.
+        seen: Samples already drawn, by all processes, when it starts.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        form: Form,
+        *,
+        batch: int,
+        seed: int,
+        device: torch.device,
+        rank: int = 0,
+        processes: int = 1,
+        seen: int = 0,
+    ) -> None:
+        self.x = split.x.to(device)
+        self.label = None if split.label is None else split.label.to(device)
+        self.form = form
+        self.batch = batch // processes
+        self.total = batch
+        self.seed = seed
+        self.rank = rank
+        self.seen = seen
+        self._orders: dict[int, Tensor] = {}
+
+    def next(self) -> Batch:
+        """This process's part of the next batch; counts the whole batch as seen."""
+        start = self.seen + self.rank * self.batch
+        rows = self._rows(start, start + self.batch)
+        self.seen += self.total
+        label = None if self.label is None else self.label[rows]
+        return Batch(self.form.to_model(self.x[rows]), label)
+
+    def _rows(self, start: int, stop: int) -> Tensor:
+        """Which samples stand at the places ``start..stop-1`` of the endless sequence."""
+        n = len(self.x)
+        parts = []
+        while start < stop:
+            epoch, offset = divmod(start, n)
+            taken = min(stop - start, n - offset)
+            parts.append(self._order(epoch)[offset : offset + taken])
+            start += taken
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            rng = torch.Generator().manual_seed(derive_seed("order", self.seed, epoch))
+            order = torch.randperm(len(self.x), generator=rng).to(self.x.device)
+            self._orders = {k: v for k, v in self._orders.items() if k == epoch - 1} | {epoch: order}
+        return self._orders[epoch]

@@ -1,0 +1,125 @@
+"""What a data set is once it has been read, and how model space relates to the form it came in."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Dataset", "Form", "Split"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the data looked to the person who brought it, so that samples can come back the same way.
+
+    Model space is float32: images ``(N, C, H, W)`` in [-1, 1], or vectors ``(N, d)``, standardised where
+    ``mean`` is given.
+
+    Args:
+        shape: One sample in model space, ``(C, H, W)`` or ``(d,)``.
+        layout: Axes of the array as given: ``NHW``, ``NHWC``, ``NCHW`` (images) or ``ND`` (vectors).
+        dtypes: NumPy type names: one for all values, or one per column of a table.
+        mean: Per column, in the data's units; None for images and for vectors taken as they are.
+        std: Per column, like ``mean``.
+        columns: Column names of a table.
+    """
+
+    shape: tuple[int, ...]
+    layout: str
+    dtypes: tuple[str, ...]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    columns: tuple[str, ...] | None = None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a sample is an image rather than a vector."""
+        return len(self.shape) == 3
+
+    def to_model(self, stored: Tensor) -> Tensor:
+        """Stored values, uint8 images or float32 vectors, as model space: float32."""
+        return stored.float().div_(127.5).sub_(1) if self.is_image else stored
+
+    def to_data(self, samples: Tensor) -> np.ndarray:
+        """Samples of model space in the data's own layout, units and type; tables as float64 columns.
+
+        Whole-number and boolean columns of a table are rounded into their range; their types are ``dtypes``.
+        """
+        if self.is_image:
+            pixels = samples.detach().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+            if self.layout == "NHW":
+                return pixels[:, 0].numpy()
+            return (pixels.permute(0, 2, 3, 1).contiguous() if self.layout == "NHWC" else pixels).numpy()
+        values = samples.detach().cpu().double().numpy()
+        if self.mean is not None and self.std is not None:
+            values = values * np.asarray(self.std) + np.asarray(self.mean)
+        types = [np.dtype(name) for name in self.dtypes]
+        whole = [kind.kind in "iub" for kind in types]
+        ranges = np.array([_range(kind) for kind in types])
+        values = np.where(whole, np.rint(values), values).clip(ranges[:, 0], ranges[:, 1])
+        return values.astype(types[0]) if len(types) == 1 else values
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary for the run's record."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Form:
+        """The inverse of `to_json`."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Part of a data set: uint8 images ``(N, C, H, W)`` or float32 vectors ``(N, d)``; labels ``(N,)``."""
+
+    x: Tensor
+    label: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything a run needs to know about its data.
+
+    Args:
+        source: What finds it again: a name or an absolute path; ``array`` for data handed over in memory.
+        form: How the data looked, and the map to model space.
+        train: What is trained on.
+        validation: A seeded tenth of the training set, for every choice.
+        test: Looked at last: the set's own test split, or a seeded tenth held out before anything else.
+        fingerprint: SHA-256 over the form and over shapes, values and labels of the three splits.
+        classes: Names of the labels, where there are any.
+        size: Side to which images were cropped and resized on reading, if they were.
+        skip_corrupt: Whether images that cannot be decoded were left out on reading.
+    """
+
+    source: str
+    form: Form
+    train: Split
+    validation: Split
+    test: Split
+    fingerprint: str
+    classes: tuple[str, ...] | None = None
+    size: int | None = None
+    skip_corrupt: bool = False
+
+    def split(self, name: str) -> Split:
+        """The split called ``train``, ``validation`` or ``test``."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+
+def _range(kind: np.dtype) -> tuple[float, float]:
+    """The least and the greatest value of a number type."""
+    if kind.kind == "b":
+        return 0.0, 1.0
+    if kind.kind in "iu":
+        return float(np.iinfo(kind).min), float(np.iinfo(kind).max)
+    return -np.inf, np.inf

@@ -1,0 +1,109 @@
+"""Tables of numbers: .csv and .parquet, read by pyarrow; each column keeps its name and type."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wasserflow.data.raw import Part, Raw
+from wasserflow.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["read_csv", "read_parquet"]
+
+
+def read_csv(path: Path) -> Raw:
+    """A table separated by commas, whose first row names the columns.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its rows as float64 vectors.
+
+    Raises:
+        UserError: It has no header, or a column is not made of numbers throughout.
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        table = csv.read_csv(path)
+        names = table.column_names
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a table that can be read: {_first_line(error)}.") from error
+    if all(_is_number(name) for name in names):
+        raise UserError(f"{path} begins with the numbers {', '.join(names[:5])}: its first row must name the columns.")
+    if len(names) == 1 and (mark := next((m for m in (";", "\t", "|") if m in names[0]), None)):
+        raise UserError(f"{path} is separated by {mark!r}: separate its columns by commas.")
+    return _from_table(table, path)
+
+
+def read_parquet(path: Path) -> Raw:
+    """A parquet file; as `read_csv` otherwise."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path)
+    except pa.ArrowException as error:
+        raise UserError(f"{path} is truncated, corrupt or no parquet file: {_first_line(error)}.") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UserError(f"{path} is truncated, corrupt or no parquet file: {_first_line(error)}.") from error
+    return _from_table(table, path)
+
+
+def _from_table(table: pa.Table, path: Path) -> Raw:
+    if not table.num_rows or not table.num_columns:
+        raise UserError(f"{path} is an empty table: it has {table.num_columns} columns and no rows.")
+    for index, (name, times) in enumerate(Counter(table.column_names).items()):
+        if not name.strip():
+            raise UserError(f"{path}: column {index} has no name; leave a row index out (pandas: index=False).")
+        if times > 1:
+            raise UserError(f"{path} has {times} columns called {name!r}: give each its own name.")
+    values = np.empty((table.num_rows, table.num_columns), np.float64)
+    for index, name in enumerate(table.column_names):
+        values[:, index] = _numbers(table.column(index), name, path)
+    dtypes = tuple(np.dtype(field.type.to_pandas_dtype()).name for field in table.schema)
+    return Raw(str(path), Part(values), "ND", dtypes, columns=tuple(table.column_names))
+
+
+def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
+    """A column as an array; the first row is row 1."""
+    import pyarrow as pa
+
+    where = f"{path}: column {name!r}"
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    if pa.types.is_null(column.type):
+        raise UserError(f"{where} is empty: leave it out.")
+    if not any(is_kind(column.type) for is_kind in numeric):
+        values = enumerate((cell.as_py() for cell in column), 1)
+        row, value = next(((r, v) for r, v in values if not _is_number(v)), (1, column[0].as_py()))
+        raise UserError(f"{where} holds {value!r} in row {row}, of type {column.type}: all columns must be numbers.")
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
+        raise UserError(f"{where} has no value in row {row}: fill it in or leave the row out.")
+    values = column.to_numpy().astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise UserError(f"{where} holds {values[bad[0]]} in row {bad[0] + 1}: fill it in or leave the row out.")
+    return values
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".")

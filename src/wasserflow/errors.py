@@ -1,0 +1,21 @@
+"""The one exception that is the user's to mend, and how to word it."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["UserError", "unknown"]
+
+
+class UserError(Exception):
+    """What the user gave cannot be used: one sentence that says what is wrong, where, and what to do.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
+    """The error for a name that is in no table, with the nearest names and then all of them."""
+    known = list(known)
+    near = get_close_matches(str(name).lower(), known, n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return UserError(f"unknown {kind} {str(name)!r}.{hint} Known: {', '.join(known)}.")

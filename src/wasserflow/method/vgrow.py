@@ -1,0 +1,149 @@
+r"""VGrow: an f-divergence flow learned through a density ratio, drawn by a generator.
+
+A pool of particles ``x = G(z)`` alternates between learning ``d = log p/q`` by classification and moving along
+``x <- x + eta s(d) grad d``, the Euler step of the Wasserstein gradient flow of ``D_f(q|p)``; then the generator is
+fitted to where its particles have gone. With one step of each kind it is the GAN with generator loss ``-E h(d)``.
+
+References:
+    Deep Generative Learning via Variational Gradient Flow (Gao et al., 2019), arXiv 1901.08469
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from wasserflow.divergence import named
+from wasserflow.errors import UserError, unknown
+from wasserflow.field import RatioField
+from wasserflow.method.pair import Pair, PairConfig, positive
+
+__all__ = ["VGrow", "VGrowConfig"]
+
+
+@dataclass(frozen=True)
+class VGrowConfig(PairConfig):
+    """Settings of VGrow.
+
+    Args:
+        divergence: kl, js, logd, jeffreys, or any other row of the catalogue.
+        pool: Particles moved together, in batches.
+        inner_steps: Particle steps per pool.
+        ratio_steps: Steps of the logit before each particle step.
+        step_size: eta, the length of a particle step.
+        fit_epochs: Passes of the generator's fit over the pool; several values follow the schedule.
+        fit_epochs_at: Images seen at which the next value of fit_epochs begins.
+        clamp: Keep the particles in [-1, 1] (images).
+    """
+
+    divergence: str = "logd"
+    pool: int = 4
+    inner_steps: int = 4
+    ratio_steps: int = 1
+    step_size: float = 0.5
+    fit_epochs: tuple[int, ...] = (1,)
+    fit_epochs_at: tuple[int, ...] = ()
+    clamp: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named(self.divergence)
+        positive(self, "pool", "inner_steps", "ratio_steps", "step_size")
+        if len(self.fit_epochs) != len(self.fit_epochs_at) + 1 or min(self.fit_epochs, default=0) < 1:
+            raise UserError("--fit-epochs needs positive numbers, one more of them than --fit-epochs-at has")
+
+
+class VGrow(Pair):
+    """A generator fitted to particles of the flow; see the module's docstring."""
+
+    config: VGrowConfig
+    Config: ClassVar = VGrowConfig
+
+    def __init__(self, config: VGrowConfig, shape: Sequence[int]) -> None:
+        super().__init__(config, shape)
+        self.divergence = named(config.divergence)
+        self.field = RatioField(self.logit, self.divergence)
+
+    @classmethod
+    def recipe(cls, name: str, shape: Sequence[int]) -> VGrowConfig:
+        """The settings called ``default`` or ``paper`` for samples of this shape."""
+        image = len(shape) == 3
+        if name == "paper" and image:
+            loop = 20 * 64  # images of one outer loop
+            colour = shape[0] > 1  # grey: the schedule for MNIST, colour: the one for CIFAR-10
+            return VGrowConfig(
+                batch=64,
+                latent=128,
+                network="resnet",
+                width=128,
+                optimizer="rmsprop",
+                lr_logit=1e-4,
+                lr_generator=1e-4,
+                halve_lr_at=tuple(loop * o for o in ((800, 1600, 2400) if colour else (400, 800))),
+                ema=0,
+                pool=20,
+                inner_steps=20,
+                fit_epochs=(5, 10, 15, 20),
+                fit_epochs_at=tuple(loop * o for o in ((600, 2000, 3000) if colour else (200, 1000, 1500))),
+                clamp=True,
+            )
+        if name == "paper":
+            return VGrowConfig(
+                batch=1000,
+                latent=2,
+                prior="uniform",
+                network="shallow",
+                width=256,
+                pool=1,
+                inner_steps=1,
+                step_size=1.0,
+                ema=69_000,  # 0.99 per step of 1,000
+            )
+        if name == "default":
+            return VGrowConfig() if image else VGrowConfig(batch=500, network="mlp", width=128, latent=8)
+        raise unknown("recipe", name, ("default", "paper"))
+
+    def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+        """One outer loop of VGrow (Gao et al., 2019, Algorithm 1)."""
+        c = self.config
+        epochs = c.fit_epochs[bisect_right(c.fit_epochs_at, data.seen)]
+        z = self.latents(c.pool * data.batch, rng)
+        x = self.push(z)
+        v = torch.zeros_like(x)
+        for _ in range(c.inner_steps):
+            for _ in range(c.ratio_steps):
+                penalised = self.penalised(data.seen)
+                p = data.next().x
+                ratio_loss, d_p, d_q = self.ratio_loss(p, pick(x, len(p), rng), penalised)
+                fit.logit.minimise(ratio_loss)
+            v = torch.cat([self.field(x_b) for x_b in x.split(data.batch)])
+            x = x + c.step_size * v
+            if c.clamp:
+                x = x.clamp(-1, 1)
+        for _ in range(epochs):
+            for rows in shuffled(len(x), rng).split(data.batch):
+                fit_loss = 0.5 * (self.generator(z[rows]) - x[rows]).square().flatten(1).sum(1).mean()
+                fit.generator.minimise(fit_loss)
+        log = {"ratio_loss": ratio_loss, "fit_loss": fit_loss, "logit_data": d_p.mean(), "logit_fake": d_q.mean()}
+        log["field_norm"] = v.flatten(1).norm(dim=1).mean()
+        if self.divergence.estimate:
+            log["divergence"] = self.divergence.estimate(d_p, d_q)
+        return log
+
+    @torch.no_grad()
+    def push(self, z: Tensor) -> Tensor:
+        """The particles ``G(z)``, in batches, with the batch statistics that the fit will see."""
+        return torch.cat([self.generator(z_b) for z_b in z.split(self.config.batch)])
+
+
+def shuffled(n: int, rng: torch.Generator) -> Tensor:
+    """A permutation of 0..n-1 on the generator's device."""
+    return torch.randperm(n, generator=rng, device=rng.device)
+
+
+def pick(x: Tensor, n: int, rng: torch.Generator) -> Tensor:
+    """``n`` of the particles ``x``, without repetition; all of them in order where there are just n."""
+    return x if n == len(x) else x[shuffled(len(x), rng)[:n]]

@@ -1,0 +1,89 @@
+r"""Quality and variety apart: precision and recall, density and coverage.
+
+A set of points stands for the union of balls around them, each reaching to its point's k-th nearest neighbour in
+the same set. With real points ``x_i`` (N), their radii ``r_i``, samples ``y_j`` (M) and their radii ``s_j``:
+
+- precision: the share of samples inside some real ball, ``mean_j any_i |y_j - x_i| <= r_i``;
+- recall: the share of real points inside some sample's ball, ``mean_i any_j |x_i - y_j| <= s_j``;
+- density: real balls around a sample, ``sum_ij [|y_j - x_i| <= r_i] / (k M)``; about 1 when the distributions
+  agree, above 1 when samples crowd where real points are dense;
+- coverage: the share of real balls that hold a sample, ``mean_i any_j |y_j - x_i| <= r_i``.
+
+One outlier with a huge ball spoils precision and recall, not density and coverage.
+
+References:
+    Improved Precision and Recall Metric for Assessing Generative Models (Kynkaanniemi et al., 2019),
+    arXiv 1904.06991. Reliable Fidelity and Diversity Metrics for Generative Models (Naeem et al., 2020),
+    arXiv 2002.09797.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from wasserflow.metric.distance import squared_distances, tiles
+
+__all__ = ["Manifold", "manifold", "radii"]
+
+
+class Manifold(NamedTuple):
+    """The four figures of a set of samples against a set of real points."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def manifold(samples: Tensor, real: Tensor, *, k: int = 5) -> Manifold:
+    """Precision, recall, density and coverage of samples against real points.
+
+    Memory stays bounded (tiles of the distance matrix); time is that of three products ``N x d x M``.
+
+    Args:
+        samples: Features, shape ``(M, d)``, M > k.
+        real: Features, shape ``(N, d)``, N > k; compare at M = N.
+        k: Which neighbour sets the radius of a ball.
+
+    Returns:
+        The four figures; all but density lie in [0, 1].
+    """
+    # Centring keeps the matrix form of the squared distance accurate.
+    centre = real.detach().double().mean(0)
+    y, x = samples.detach().double() - centre, real.detach().double() - centre
+    real_radius, sample_radius = radii(x, k=k), radii(y, k=k)
+    inside, recalled, covered = 0, x.new_zeros(len(x), dtype=torch.bool), x.new_zeros(len(x), dtype=torch.bool)
+    balls = 0
+    for rows in tiles(len(y), len(x)):
+        squared = squared_distances(y[rows], x)
+        hit = squared <= real_radius
+        inside += int(hit.any(1).sum())
+        balls += int(hit.sum())
+        covered |= hit.any(0)
+        recalled |= (squared <= sample_radius[rows, None]).any(0)
+    return Manifold(
+        precision=inside / len(y),
+        recall=recalled.double().mean().item(),
+        density=balls / (k * len(y)),
+        coverage=covered.double().mean().item(),
+    )
+
+
+def radii(x: Tensor, *, k: int = 5) -> Tensor:
+    """Squared distance from each point to its k-th nearest neighbour in the same set, itself left out.
+
+    Args:
+        x: Points, shape ``(N, d)``, N > k.
+        k: Which neighbour.
+
+    Returns:
+        Squared radii, shape ``(N,)``.
+    """
+    if len(x) <= k:
+        raise ValueError(f"the {k}-th neighbour of {len(x)} points does not exist")
+    radius = x.new_empty(len(x))
+    for rows in tiles(len(x), len(x)):
+        # A point is its own nearest neighbour, so the k-th other one is the (k + 1)-th smallest.
+        radius[rows] = squared_distances(x[rows], x).topk(k + 1, largest=False, sorted=True).values[:, -1]
+    return radius

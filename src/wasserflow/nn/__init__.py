@@ -1,0 +1,37 @@
+"""Networks, small and paper-sized; nothing here knows a method.
+
+A pair is a **generator** ``G(z): (N, l) -> (N, *shape)`` and a **logit** ``d(x): (N, *shape) -> (N,)``.
+"""
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from wasserflow.errors import UserError, unknown
+from wasserflow.nn.dcgan import dcgan_pair
+from wasserflow.nn.mlp import mlp_pair, shallow_pair
+from wasserflow.nn.resnet import resnet_pair
+from wasserflow.nn.strided import strided_pair
+
+__all__ = ["PAIRS", "build_pair"]
+
+PAIRS: dict[str, Callable[[Sequence[int], int, int], tuple[nn.Module, nn.Module]]] = {
+    "mlp": mlp_pair,
+    "shallow": shallow_pair,
+    "strided": strided_pair,
+    "dcgan": dcgan_pair,
+    "resnet": resnet_pair,
+}
+
+
+def build_pair(name: str, shape: Sequence[int], latent: int, width: int) -> tuple[nn.Module, nn.Module]:
+    """The generator and the logit called ``name``, for samples of this shape.
+
+    Raises:
+        UserError: If the name is unknown, or the networks cannot take samples of this shape.
+    """
+    if name not in PAIRS:
+        raise unknown("network", name, PAIRS)
+    if name not in ("mlp", "shallow") and len(shape) != 3:
+        raise UserError(f"the {name} networks take images, not samples of shape {tuple(shape)}: use --network mlp")
+    return PAIRS[name](shape, latent, width)

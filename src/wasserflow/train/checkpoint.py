@@ -1,0 +1,103 @@
+"""Checkpoints: one safetensors file each, written whole or not at all; the last two are kept."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from wasserflow.errors import UserError
+from wasserflow.files import whole_or_nothing
+from wasserflow.train.budget import Progress
+
+__all__ = [
+    "load_latest",
+    "load_optimizer",
+    "load_weights",
+    "optimizer_tensors",
+    "prefixed",
+    "save_checkpoint",
+    "select",
+]
+
+KEPT = 2
+_NAME = re.compile(r"(\d{12})\.safetensors")
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under ``prefix/``."""
+    return {f"{prefix}/{name}": value for name, value in tensors.items()}
+
+
+def select(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors stored under ``prefix/``, without the prefix."""
+    return {name.removeprefix(f"{prefix}/"): v for name, v in tensors.items() if name.startswith(f"{prefix}/")}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as named tensors; its settings follow from the run's configuration."""
+    state = optimizer.state_dict()["state"]
+    return {f"{row}/{key}": value for row, values in state.items() for key, value in values.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        row, key = name.split("/")
+        state.setdefault(int(row), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], progress: Progress) -> Path:
+    """Write a checkpoint, then remove all but the last two.
+
+    Raises:
+        UserError: If it cannot be written; what was there stays.
+    """
+    path = folder / f"{progress.images:012d}.safetensors"
+    with whole_or_nothing(path) as unfinished:
+        held = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+        save_file(held, unfinished, {"progress": json.dumps(asdict(progress))})
+    cut_off = folder.glob(".*.safetensors")  # left by a process that was killed while it wrote
+    for old in [*_checkpoints(folder)[KEPT:], *cut_off]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_latest(folder: Path) -> tuple[dict[str, Tensor], Progress, Path]:
+    """The newest checkpoint that can be read whole.
+
+    Raises:
+        UserError: If there is none.
+    """
+    broken = None
+    for path in _checkpoints(folder):
+        try:
+            with safe_open(path, "pt") as file:
+                progress = Progress(**json.loads(file.metadata()["progress"]))
+                return {name: file.get_tensor(name) for name in file.keys()}, progress, path  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            broken = f"{path.name}: {error}"
+    if broken:
+        raise UserError(f"no checkpoint in {folder} can be read ({broken})")
+    raise UserError(f"{folder.parent} has no checkpoint yet: train it again into another folder")
+
+
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
+    """Load a state dictionary, with one sentence where it does not fit."""
+    try:
+        network.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise UserError(f"the weights in {where} do not fit this run's configuration: {error}") from error
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Newest first."""
+    found = [path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name)]
+    return sorted(found, reverse=True)

@@ -1,0 +1,69 @@
+"""How a network is fitted: backward, averaging over processes, the optimiser's step, and the average of weights."""
+
+from collections.abc import Iterable
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from wasserflow.train.device import mean_over_processes
+
+__all__ = ["Average", "Fit"]
+
+
+class Fit:
+    """One network and its optimiser, as a method sees them."""
+
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, group: PartialState) -> None:
+        self.optimizer = optimizer
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.processes = group.num_processes
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+
+    def minimise(self, losses: Tensor | Iterable[Tensor]) -> None:
+        """One optimiser step down the sum of the losses; gradients are computed for this network alone.
+
+        Several losses are accumulated one after the other, each graph freed before the next is asked for.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        for loss in [losses] if isinstance(losses, Tensor) else losses:
+            loss.backward(inputs=self.parameters)
+        if self.processes > 1:
+            gradients = [p.grad for p in self.parameters if p.grad is not None]
+            mean = mean_over_processes(parameters_to_vector(gradients))  # one message for all of them
+            vector_to_parameters(mean, gradients)
+        self.optimizer.step()
+
+    def scale_rate(self, factor: float) -> None:
+        """Set the learning rates to ``factor`` times those the optimiser was made with."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = factor * rate
+
+
+class Average:
+    """An exponential moving average of a network's weights and buffers.
+
+    While few images have been seen the half-life is a twentieth of them, so that the start is soon forgotten.
+
+    Args:
+        source: The network that is trained.
+        network: A copy of it, which becomes the average.
+        half_life: In images.
+    """
+
+    def __init__(self, source: nn.Module, network: nn.Module, half_life: int) -> None:
+        self.source = source
+        self.network = network.requires_grad_(False)
+        self.half_life = half_life
+
+    @torch.no_grad()
+    def update(self, images: int, seen: int) -> None:
+        """Take in the weights after a step of ``images`` images, ``seen`` of them in total."""
+        decay = 0.5 ** (images / max(min(self.half_life, seen / 20), 1e-9))
+        ours, theirs = (list(net.state_dict().values()) for net in (self.network, self.source))
+        floating = [i for i, value in enumerate(ours) if value.is_floating_point()]
+        get_ema_multi_avg_fn(decay)([ours[i] for i in floating], [theirs[i] for i in floating], 0)
+        for i in set(range(len(ours))) - set(floating):
+            ours[i].copy_(theirs[i])

@@ -1,0 +1,190 @@
+"""The training loop: it knows no method, only that a method has a step, optimisers and averages."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wasserflow.data import Dataset
+from wasserflow.data import load as load_data
+from wasserflow.errors import UserError
+from wasserflow.method import METHODS, Pair
+from wasserflow.plot import draw_samples
+from wasserflow.train.budget import Budget
+from wasserflow.train.checkpoint import load_latest, save_checkpoint
+from wasserflow.train.device import Precision, mean_over_processes, processes, resolve_device
+from wasserflow.train.interrupt import Interrupted, catch_signals
+from wasserflow.train.ledger import Clock, Ledger, Line
+from wasserflow.train.run import Run
+from wasserflow.train.trainer import Trainer
+
+__all__ = ["resume", "train"]
+
+LOG_SECONDS = 5.0
+GRID_GROWTH = 1.15  # samples are drawn each time the images seen have grown by this factor
+GRID_SAMPLES = 100
+
+Report = Callable[[Line], None]
+
+
+def train(
+    model: Pair,
+    data: Any,
+    *,
+    budget: Budget,
+    out: str | Path,
+    seed: int = 0,
+    device: str | None = None,
+    precision: Precision = "fp32",
+    save_minutes: float = 1.0,
+    report: Report | None = None,
+) -> Pair:
+    """Train a model and keep everything in a run folder.
+
+    Args:
+        model: From ``VGrow.for_shape`` or another method; it ends up with the trained weights.
+        data: A `Dataset`, or anything that `wasserflow.data.load` takes: a name, a path, an array.
+        budget: When to stop.
+        out: The run's folder, which must not exist yet.
+        seed: Of the data's order and of every step.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default the best one here.
+        precision: ``fp32``, or ``bf16`` for networks that compute in bfloat16.
+        save_minutes: Minutes from one checkpoint to the next.
+        report: Called with each line of the log.
+
+    Returns:
+        The model, with averaged weights where the method keeps an average, in evaluation mode.
+
+    Raises:
+        UserError: If an input cannot be used, or the training diverges; the last good checkpoint stays.
+        Interrupted: On Ctrl-C or SIGTERM, after saving.
+    """
+    Run.check_free(out)
+    data = data if isinstance(data, Dataset) else load_data(data)
+    where = resolve_device(device)
+    trainer = Trainer(model, data, seed=seed, device=where, precision=precision)
+    record = {
+        "method": next(name for name, method in METHODS.items() if type(model) is method),
+        "config": dataclasses.asdict(model.config),
+        "form": data.form.to_json(),
+        "data": {
+            "source": data.source,
+            "size": data.size,
+            "skip_corrupt": data.skip_corrupt,
+            "fingerprint": data.fingerprint,
+        },
+        "seed": seed,
+        "device": str(where),
+        "precision": precision,
+        "budget": dataclasses.asdict(budget),
+    }
+    run = Run.create(out, record) if processes().is_main_process else Run(Path(out), record)
+    return _loop(trainer, run, budget, save_minutes, report)
+
+
+def resume(
+    path: str | Path,
+    *,
+    budget: Budget | None = None,
+    data: Any = None,
+    device: str | None = None,
+    save_minutes: float = 1.0,
+    report: Report | None = None,
+) -> Pair:
+    """Go on with a run to its budget, or to a larger one, as if it had never stopped.
+
+    Args:
+        path: The run's folder.
+        budget: New totals; the run's own by default.
+        data: The same data again, for a run that was trained on an array in memory.
+        device: As in `train`.
+        save_minutes: As in `train`.
+        report: As in `train`.
+
+    Returns:
+        The model, as `train` returns it.
+
+    Raises:
+        UserError: If the run cannot go on: no checkpoint, other data, or a budget already used up.
+        Interrupted: On Ctrl-C or SIGTERM, after saving.
+    """
+    run = Run.open(path)
+    budget = budget or Budget(**run.record["budget"])
+    tensors, progress, where = load_latest(run.checkpoints)
+    if budget.done(progress) >= 1:
+        raise UserError(
+            f"{path} has used up its budget at {progress.images} images, {progress.seconds / 60:.1f} minutes: "
+            "give a larger --images, --minutes or --cpu-minutes to go on"
+        )
+    trainer = Trainer(
+        run.build(),
+        run.load_data(data),
+        seed=run.record["seed"],
+        device=resolve_device(device),
+        precision=run.record["precision"],
+    )
+    trainer.load(tensors, progress, where)
+    run.record["budget"] = dataclasses.asdict(budget)
+    if processes().is_main_process:
+        run.write_record()
+    return _loop(trainer, run, budget, save_minutes, report)
+
+
+def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, report: Report | None) -> Pair:
+    progress = trainer.progress
+    main = processes().is_main_process
+    clock, ledger = Clock(progress), Ledger(progress)
+    saved_at, next_grid = progress.seconds, float(progress.images)
+    with catch_signals() as asked:
+        over = False
+        while not over:
+            if main and progress.images >= next_grid:
+                _draw(trainer, run)
+                next_grid = max(progress.images * GRID_GROWTH, 1)
+            ledger.add(trainer.step())
+            clock.tick()
+            over = _any_process(bool(asked) or budget.done(progress) >= 1, trainer.rng.device)
+            save = over or progress.seconds - saved_at >= 60 * save_minutes
+            if main and (save or progress.seconds - ledger.since >= LOG_SECONDS):
+                line = ledger.line(progress, budget)
+                run.log(line)
+                if report:
+                    report(line)
+                _stop_if_diverged(line, trainer, run)
+            if main and save:
+                save_checkpoint(run.checkpoints, trainer.tensors(), progress)
+                saved_at = progress.seconds
+    if main:
+        _draw(trainer, run)
+    if asked:
+        raise Interrupted(f"saved at {progress.images} images; wasserflow resume {run.path} goes on", asked[0])
+    trainer.model.load_state_dict(trainer.sampler().state_dict())
+    return trainer.model.eval()
+
+
+def _draw(trainer: Trainer, run: Run) -> None:
+    samples = torch.cat(list(trainer.sampler().stream(GRID_SAMPLES, seed=0)))
+    draw_samples(samples, run.samples / f"{trainer.progress.images:012d}.png")
+
+
+def _any_process(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is up in any process."""
+    if processes().num_processes == 1:
+        return flag
+    return bool(mean_over_processes(torch.tensor(float(flag), device=device)) > 0)
+
+
+def _stop_if_diverged(line: Line, trainer: Trainer, run: Run) -> None:
+    """Raise a `UserError` if a logged value or a weight is no longer finite."""
+    wrong = [name for name, value in line.items() if value is not None and not math.isfinite(value)]
+    if not wrong and trainer.is_finite():
+        return
+    kept = sorted(run.checkpoints.glob("*.safetensors"))
+    where = f"its last good checkpoint is {kept[-1]}" if kept else "it had no checkpoint yet"
+    raise UserError(
+        f"the training diverged by {trainer.progress.images} images ({wrong[0] if wrong else 'a weight'} is not "
+        f"finite); {where}: train again with lower --lr-logit and --lr-generator, or a smaller --step-size"
+    )

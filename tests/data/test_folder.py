@@ -1,0 +1,339 @@
+"""Folders and archives of images: one array, grey or colour, with the labels and the split of their names."""
+
+import io
+import logging
+import os
+import tarfile
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wasserflow.data import load
+from wasserflow.errors import UserError
+
+N = 24
+
+
+def pixels(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def save(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
+
+
+def fill(folder, array, names=None):
+    """Write images losslessly; returns the folder."""
+    for i, image in enumerate(array):
+        save(folder / (names[i] if names else f"{i:03}.png"), image)
+    return folder
+
+
+def pack(folder, archive, mode: Any = "w", top=""):
+    with tarfile.open(archive, mode) as tar:
+        tar.add(folder, arcname=top or ".")
+    return archive
+
+
+def everything(dataset):
+    back = np.concatenate([dataset.form.to_data(dataset.form.to_model(s.x)) for s in three(dataset)])
+    return sorted(image.tobytes() for image in back)
+
+
+def three(dataset):
+    return dataset.train, dataset.validation, dataset.test
+
+
+@pytest.mark.parametrize(("shape", "layout"), [((7, 5), "NHW"), ((7, 5, 3), "NHWC")])
+def test_images_return_as_they_came(tmp_path, shape, layout):
+    array = pixels(N, *shape)
+    dataset = load(fill(tmp_path / "a", array))
+    assert dataset.form.layout == layout
+    assert dataset.classes is None
+    assert dataset.train.label is None
+    assert everything(dataset) == sorted(image.tobytes() for image in array)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [(".tar", "w"), (".tar.gz", "w:gz"), (".tgz", "w:gz"), (".tar.xz", "w:xz"), (".tar.bz2", "w:bz2")],
+)
+@pytest.mark.parametrize("top", ["", "photos", "deep/photos"])
+def test_an_archive_is_the_folder_in_it(tmp_path, suffix, mode, top):
+    names = [f"{'cat' if i % 3 else 'dog'}/{i:03}.png" for i in range(N)]
+    folder = fill(tmp_path / "photos", pixels(N, 6, 6, 3), names)
+    archive = pack(folder, tmp_path / f"a{suffix}", mode, top)
+    dataset = load(archive)
+    assert dataset.fingerprint == load(folder).fingerprint
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.source == str(archive)
+
+
+def test_class_folders_are_labels(tmp_path):
+    array = pixels(N, 6, 6)
+    names = [f"photos/{'zebra' if image[0, 0] > 127 else 'ant'}/more/{i}.png" for i, image in enumerate(array)]
+    dataset = load(fill(tmp_path, array, names))
+    assert dataset.classes == ("ant", "zebra")
+    for split in three(dataset):
+        assert split.label is not None
+        assert split.label.tolist() == (split.x[:, 0, 0, 0] > 127).int().tolist()
+
+
+def test_train_and_test_folders_are_the_split(tmp_path):
+    array = pixels(N + 5, 6, 6)
+    array[:, 0, 0] = np.arange(N + 5)
+    names = [f"{'train' if i < N else 'test'}/{'ab'[i % 2]}/{i:03}.png" for i in range(N + 5)]
+    dataset = load(fill(tmp_path, array, names))
+    np.testing.assert_array_equal(np.sort(dataset.test.x[:, 0, 0, 0]), np.arange(N, N + 5))
+    assert (dataset.test.label == dataset.test.x[:, 0, 0, 0] % 2).all()
+    assert (len(dataset.train), len(dataset.validation)) == (N - 2, 2)
+
+
+def test_train_alone_holds_out_a_tenth(tmp_path):
+    names = [f"train/{'ab'[i % 2]}/{i}.png" for i in range(N)]
+    dataset = load(fill(tmp_path, pixels(N, 6, 6), names))
+    assert [len(s) for s in three(dataset)] == [20, 2, 2]
+    assert dataset.classes == ("a", "b")
+
+
+def test_train_among_other_classes_is_a_class(tmp_path):
+    names = [f"{('train', 'plane', 'car')[i % 3]}/{i}.png" for i in range(N)]
+    assert load(fill(tmp_path, pixels(N, 6, 6), names)).classes == ("car", "plane", "train")
+
+
+@pytest.mark.parametrize("tops", [("train", "test", "val"), ("train", "val")])
+def test_a_folder_beside_the_split_is_an_error(tmp_path, tops):
+    names = [f"{tops[i % len(tops)]}/{i}.png" for i in range(N)]
+    with pytest.raises(UserError, match="val beside: move that"):
+        load(fill(tmp_path, pixels(N, 6, 6), names))
+
+
+def test_hidden_files_are_ignored_and_others_are_not(tmp_path):
+    fill(tmp_path, pixels(N, 6, 6))
+    for hidden in (".DS_Store", ".cache/x.txt", "__MACOSX/._000.png", "Thumbs.db"):
+        (tmp_path / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / hidden).write_text("?")
+    assert len(load(tmp_path).train) == 20
+    (tmp_path / "notes.txt").write_text("?")
+    with pytest.raises(UserError, match=r"is mixed: notes\.txt is not an image"):
+        load(tmp_path)
+
+
+def test_an_archive_with_another_file_is_mixed(tmp_path):
+    fill(tmp_path / "a", pixels(N, 6, 6))
+    (tmp_path / "a/readme.md").write_text("?")
+    with pytest.raises(UserError, match=r"b\.tar is mixed: a/readme\.md is not an image"):
+        load(pack(tmp_path / "a", tmp_path / "b.tar", top="a"))
+
+
+@pytest.mark.parametrize("inside", [[], [".hidden.png"], ["a/"]])
+def test_an_empty_folder(tmp_path, inside):
+    for name in inside:
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
+    with pytest.raises(UserError, match="holds no images: it is empty"):
+        load(tmp_path)
+    with tarfile.open(tmp_path / "b.tar", "w"):
+        pass
+    with pytest.raises(UserError, match=r"b\.tar holds no images"):
+        load(tmp_path / "b.tar")
+
+
+def test_a_run_is_not_data(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(UserError, match="is a wasserflow run, not data"):
+        load(tmp_path)
+
+
+def test_a_link_back_up_does_not_go_round_for_ever(tmp_path):
+    fill(tmp_path / "a", pixels(N, 6, 6))
+    (tmp_path / "a/loop").symlink_to(tmp_path / "a")
+    fill(tmp_path / "elsewhere", pixels(N, 6, 6, seed=1))
+    (tmp_path / "a/more").symlink_to(tmp_path / "elsewhere")
+    assert sum(len(s) for s in three(load(tmp_path / "a"))) == 2 * N
+
+
+def test_sizes_that_differ_are_named_with_their_files(tmp_path):
+    fill(tmp_path, pixels(N, 6, 6))
+    save(tmp_path / "zz.png", pixels(7, 9))
+    with pytest.raises(UserError, match=r"000\.png has 6x6 pixels, zz\.png has 9x7\. Crop .*--size N"):
+        load(tmp_path)
+    assert load(tmp_path, size=4).form.shape == (1, 4, 4)
+
+
+class TestPictures:
+    """What one file becomes, seen through a folder of copies of it."""
+
+    def one(self, folder, image, name="x.png", size=None, **options):
+        for i in range(20):
+            path = folder / f"{i:02}{name}"
+            image.save(path, **options)
+        dataset = load(folder, size=size)
+        return dataset.form.to_data(dataset.form.to_model(dataset.train.x))[0]
+
+    @pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])
+    def test_grey_stays_grey(self, tmp_path, mode):
+        if mode == "I;16":
+            image = Image.fromarray((np.arange(64).reshape(8, 8) * 257).astype(np.uint16))
+            expected = np.arange(64).reshape(8, 8)
+        else:
+            expected = np.where(pixels(8, 8) > 127, 255, 0)
+            image = Image.fromarray(expected.astype(np.uint8)).convert(mode)
+        np.testing.assert_array_equal(self.one(tmp_path, image), expected)
+
+    @pytest.mark.parametrize("mode", ["P", "RGBA", "RGB"])
+    def test_the_rest_is_colour(self, tmp_path, mode):
+        array = np.kron([[0, 255], [255, 255]], np.ones((4, 4)))[..., None].repeat(3, 2).astype(np.uint8)
+        np.testing.assert_array_equal(self.one(tmp_path, Image.fromarray(array).convert(mode)), array)
+
+    @pytest.mark.parametrize("colour", [True, False])
+    def test_transparency_is_white(self, tmp_path, colour):
+        image = Image.new("RGBA" if colour else "LA", (8, 8), (0, 0, 0, 0) if colour else (0, 0))
+        assert (self.one(tmp_path, image) == 255).all()
+
+    def test_a_transparent_colour_of_a_palette_is_white(self, tmp_path):
+        image = Image.new("P", (8, 8), 3)
+        image.putpalette([0, 0, 0] * 8)
+        assert (self.one(tmp_path, image, transparency=3) == 255).all()
+
+    def test_a_photograph_is_turned_the_way_its_camera_says(self, tmp_path):
+        array = np.zeros((8, 16), np.uint8)
+        array[:, :8] = 255  # left half white; turned by 90 degrees clockwise the top is
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        turned = self.one(tmp_path, Image.fromarray(array), "x.jpg", exif=exif, quality=95)
+        assert turned.shape == (16, 8)
+        assert turned[:8].mean() > 250 > 5 > turned[8:].mean()
+
+    def test_a_large_photograph_shrinks_to_its_means(self, tmp_path):
+        ramp = np.linspace(20, 235, 512).astype(np.uint8)
+        image = Image.fromarray(np.stack(np.broadcast_arrays(ramp, ramp[:, None], 90), 2).astype(np.uint8))
+        small = self.one(tmp_path, image, "x.jpg", size=8, quality=95).astype(float)
+        means = np.asarray(image).reshape(8, 64, 8, 64, 3).mean((1, 3))
+        assert np.abs(small - means).max() < 5
+
+    def test_one_colour_picture_makes_all_colour(self, tmp_path):
+        grey = pixels(N, 6, 6)
+        fill(tmp_path, grey)
+        save(tmp_path / "zz.png", pixels(6, 6, 3))
+        dataset = load(tmp_path)
+        assert dataset.form.shape == (3, 6, 6)
+        assert set(everything(dataset)) >= {image[..., None].repeat(3, 2).tobytes() for image in grey}
+
+    def test_floating_point_has_no_range(self, tmp_path):
+        with pytest.raises(UserError, match=r"x\.tif holds floating-point values"):
+            self.one(tmp_path, Image.fromarray(np.ones((8, 8), np.float32)), "x.tif")
+
+
+def bad_png():
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(64, 64)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def bad_jpeg():
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(64, 64)).save(buffer, "jpeg")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("bad.png", b""),
+        ("bad.png", b"no image"),
+        ("bad.png", bad_png()[:500]),
+        ("bad.png", bad_png()[:40]),
+        ("bad.jpg", bad_jpeg()[:900]),
+        ("bad.jpg", bad_jpeg()[:30]),
+        ("bad.gif", b"GIF89a" + bytes(20)),
+        ("bad.tif", b"II*\0" + bytes(30)),
+    ],
+)
+class TestCorrupt:
+    def test_it_is_named(self, tmp_path, name, content):
+        fill(tmp_path, pixels(N, 64, 64))
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=f"{name} is .*--skip-corrupt") as error:
+            load(tmp_path)
+        assert "object at" not in str(error.value)
+
+    def test_it_can_be_skipped(self, tmp_path, name, content, caplog):
+        folder = fill(tmp_path / "a", pixels(N, 64, 64))
+        clean = load(folder).fingerprint
+        (folder / name).write_bytes(content)
+        for source in (folder, pack(folder, tmp_path / "a.tar")):
+            caplog.clear()
+            with caplog.at_level(logging.WARNING, "wasserflow"):
+                assert load(source, skip_corrupt=True).fingerprint == clean
+            assert f"skipped 1 of {N + 1} images: {name}" in caplog.text
+
+
+def test_all_corrupt_is_empty(tmp_path):
+    (tmp_path / "a.png").write_text("?")
+    with pytest.raises(UserError, match="no readable images"):
+        load(tmp_path, skip_corrupt=True)
+
+
+def test_a_bomb_is_not_opened(tmp_path, monkeypatch):
+    fill(tmp_path, pixels(N, 6, 6))
+    save(tmp_path / "bomb.png", pixels(40, 40))
+    for limit in (1000, 1599, 100):  # Pillow itself warns above its limit, and raises above twice that
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(UserError, match=r"bomb\.png has more pixels than any photograph"):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.xz", ".tar.bz2"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_truncated_archive_is_named(tmp_path, suffix, share):
+    mode = "w:" + suffix.removeprefix(".tar").removeprefix(".")
+    path = pack(fill(tmp_path / "a", pixels(N, 64, 64)), tmp_path / f"b{suffix}", mode)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(UserError, match=f"b{suffix} is truncated or corrupt") as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_broken_header_does_not_end_an_archive_in_silence(tmp_path):
+    path = pack(fill(tmp_path / "a", pixels(N, 8, 8)), tmp_path / "b.tar")
+    content = bytearray(path.read_bytes())
+    with tarfile.open(path) as tar:
+        content[tar.getmembers()[15].offset + 3] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="truncated or corrupt"):
+        load(path)
+
+
+def test_names_that_climb_and_links_do_no_harm(tmp_path, caplog):
+    folder = fill(tmp_path / "a", pixels(N, 6, 6))
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        for path in sorted(folder.iterdir()):
+            tar.add(path, arcname=f"../../{path.name}")
+        link = tarfile.TarInfo("passwd.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    before = sorted(os.walk(tmp_path))
+    assert load(tmp_path / "b.tar").fingerprint == load(folder).fingerprint
+    assert "links inside it are ignored: 1" in caplog.text
+    assert sorted(os.walk(tmp_path)) == before
+
+
+def test_a_name_that_comes_twice_means_the_later(tmp_path):
+    folder = fill(tmp_path / "a", pixels(N, 6, 6))
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        tar.add(folder, arcname="a")
+        save(folder / "003.png", pixels(6, 6, seed=9))
+        tar.add(folder / "003.png", arcname="a/003.png")
+    assert load(tmp_path / "b.tar").fingerprint == load(folder).fingerprint
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_named(tmp_path):
+    fill(tmp_path, pixels(N, 6, 6))
+    (tmp_path / "003.png").chmod(0)
+    with pytest.raises(UserError, match=r"cannot read .*003\.png: Permission denied"):
+        load(tmp_path, skip_corrupt=True)

@@ -1,0 +1,124 @@
+"""Tables keep names, types and units; what is not a number is named by column and row."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import csv, parquet
+
+from wasserflow.data import load
+from wasserflow.errors import UserError
+
+N = 60
+
+
+def table():
+    rng = np.random.default_rng(0)
+    return pa.table(
+        {
+            "height (cm)": rng.normal(170, 9, N),
+            "children": rng.integers(0, 5, N),
+            "small": rng.integers(0, 255, N).astype(np.uint8),
+            "single": rng.normal(size=N).astype(np.float32),
+            "member": rng.random(N) < 0.5,
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_returns_with_its_names_types_and_values(tmp_path, kind):
+    path = tmp_path / f"people.{kind}"
+    if kind == "csv":
+        csv.write_csv(table(), path)
+        types = ("float64", "int64", "int64", "float64", "bool")
+    else:
+        parquet.write_table(table(), path)
+        types = ("float64", "int64", "uint8", "float32", "bool")
+    dataset = load(path)
+    form = dataset.form
+    assert form.columns == ("height (cm)", "children", "small", "single", "member")
+    assert form.dtypes == types
+    back = np.concatenate([form.to_data(s.x) for s in (dataset.train, dataset.validation, dataset.test)])
+    given = np.stack([column.to_numpy().astype(float) for column in table().columns], 1)
+    back, given = back[np.argsort(back[:, 0])], given[np.argsort(given[:, 0])]
+    np.testing.assert_array_equal(back[:, [1, 2, 4]], given[:, [1, 2, 4]])  # whole numbers: to the bit
+    np.testing.assert_allclose(back, given, rtol=1e-5, atol=1e-6)
+
+
+def test_a_single_column_of_whole_numbers_is_rounded_not_cut(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("count\n" + "\n".join(map(str, range(100))))
+    dataset = load(path)
+    back = np.concatenate([dataset.form.to_data(s.x) for s in (dataset.train, dataset.validation, dataset.test)])
+    assert back.dtype == np.int64
+    assert sorted(back[:, 0].tolist()) == list(range(100))
+
+
+def test_samples_beyond_a_type_s_range_stay_in_it(tmp_path):
+    import torch
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(table().select(["small", "member"]), path)
+    low, high = load(path).form.to_data(torch.tensor([[-50.0, -50.0], [50.0, 50.0]]))
+    assert low.tolist() == [0, 0]
+    assert high.tolist() == [255, 1]
+
+
+def rows(line, at=5, header="a,b"):
+    lines = [f"{i},{i * i}" for i in range(30)]
+    lines[at] = line
+    return "\n".join([header, *lines])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (rows("5,Paris"), "column 'b' holds 'Paris' in row 6"),
+        (rows("5,"), "column 'b' has no value in row 6"),
+        (rows("nan,1"), "column 'a' (has no value|holds nan) in row 6"),
+        (rows("inf,1"), "column 'a' holds inf in row 6"),
+        (rows("2020-01-02,1"), "column 'a' holds '2020-01-02' in row 6"),
+        (rows("1,2,3"), "not a table that can be read: .*Expected 2 columns"),
+        (rows("1,2", header="1.5,2"), "begins with the numbers 1.5, 2: its first row must name the columns"),
+        (rows("1,2", header=",b"), "column 0 has no name"),
+        (rows("1,2", header="a,a"), "2 columns called 'a'"),
+        ("a,b\n", "empty table"),
+        ("", "not a table that can be read: Empty CSV"),
+        (rows("1,2").replace(",", ";"), "separated by ';'"),
+        ("a,b\n" + "1,2\n" * 5, "5 samples: at least 20"),
+        ("a,b\n" + "\n".join(f"7,{i}" for i in range(30)), "does not vary in column 'a'"),
+        ("a,b\n" + "\n".join(f",{i}" for i in range(30)), "column 'a' is empty"),
+        ("\xff\xfe\x00garbage", "bad.csv"),
+    ],
+)
+def test_unusable_tables_are_named(tmp_path, text, says):
+    path = tmp_path / "bad.csv"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=says) as error:
+        load(path)
+    assert "bad.csv" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 100, -1])
+def test_a_truncated_parquet_file_is_named(tmp_path, keep):
+    path = tmp_path / "bad.parquet"
+    parquet.write_table(table(), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"bad\.parquet is truncated"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        (pa.array(["1"] * N), "holds '1' in row 1, of type string"),
+        (pa.array([[1]] * N), "of type list"),
+        (pa.array([1.0] * 7 + [None] + [2.0] * (N - 8)), "no value in row 8"),
+        (pa.nulls(N), "'x' is empty"),
+    ],
+)
+def test_unusable_parquet_columns_are_named(tmp_path, column, says):
+    path = tmp_path / "bad.parquet"
+    parquet.write_table(pa.table({"a": np.arange(N), "x": column}), path)
+    with pytest.raises(UserError, match=f"column 'x'.*{says}|column {says}"):
+        load(path)
