@@ -15,6 +15,22 @@ from wasserflow.errors import UserError
 from wasserflow.files import whole_or_nothing
 
 
+def write(target: Path | str, error: BaseException | None = None) -> None:
+    """Write half a file, then fail or not."""
+    with whole_or_nothing(target) as part:
+        part.write_text("half")
+        if error is not None:
+            raise error
+
+
+def write_folder(target: Path, error: BaseException | None = None) -> None:
+    with whole_or_nothing(target) as part:
+        (part / "sub").mkdir(parents=True)
+        (part / "sub" / "a.txt").write_text("a")
+        if error is not None:
+            raise error
+
+
 def test_replaces_the_file_and_leaves_nothing_else(tmp_path: Path):
     for name in ("a.png", "name", ".hidden", "x.tar.gz", "long" * 60 + ".npy"):
         target = tmp_path / name
@@ -33,26 +49,23 @@ def test_replaces_the_file_and_leaves_nothing_else(tmp_path: Path):
 def test_an_error_keeps_the_old_file_and_removes_the_part(tmp_path: Path, error: type[BaseException]):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(error), whole_or_nothing(target) as part:
-        part.write_text("half")
-        raise error("stop")
+    with pytest.raises(error):
+        write(target, error("stop"))
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     assert target.read_text() == "old"
 
 
 def test_os_errors_become_one_sentence(tmp_path: Path):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(UserError, match=r"cannot write .*a\.txt: No space left on device\.$"):
-        with whole_or_nothing(tmp_path / "a.txt") as part:
-            part.write_text("half")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(tmp_path / "a.txt", full)
     with pytest.raises(UserError, match=r"there is no folder .*missing\.$"):
-        with whole_or_nothing(tmp_path / "missing" / "a.txt") as part:
-            part.write_text("x")
+        write(tmp_path / "missing" / "a.txt")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match="Is a directory"), whole_or_nothing(tmp_path / "folder") as part:
-        part.write_text("x")
-    with pytest.raises(UserError, match="device"), whole_or_nothing("/dev/null") as part:
-        part.write_text("x")
+    with pytest.raises(UserError, match="Is a directory"):
+        write(tmp_path / "folder")
+    with pytest.raises(UserError, match="device"):
+        write("/dev/null")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
 
@@ -72,17 +85,12 @@ def test_a_disk_that_fills_up_under_safetensors(tmp_path: Path):
 
 def test_a_folder_arrives_whole(tmp_path: Path):
     target = tmp_path / "checkpoint"
-    with whole_or_nothing(target) as part:
-        (part / "sub").mkdir(parents=True)
-        (part / "sub" / "a.txt").write_text("a")
+    write_folder(target)
     assert (target / "sub" / "a.txt").read_text() == "a"
-    with pytest.raises(UserError, match="not empty"), whole_or_nothing(target) as part:
-        part.mkdir()
-        (part / "b.txt").write_text("b")
-    with pytest.raises(ValueError, match="stop"), whole_or_nothing(tmp_path / "other") as part:
-        part.mkdir()
-        (part / "b.txt").write_text("b")
-        raise ValueError("stop")
+    with pytest.raises(UserError, match="not empty"):
+        write_folder(target)
+    with pytest.raises(ValueError, match="stop"):
+        write_folder(tmp_path / "other", ValueError("stop"))
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
 
 

@@ -95,7 +95,7 @@ CATALOGUE = (
         lambda d: torch.sigmoid(-d),
         logsigmoid,
         f=lambda rho: (1 + rho) * torch.log1p(rho) - 2 * log(2),
-        estimate=lambda d_p, d_q: softplus(-d_p).mean() + softplus(d_q).mean() - 2 * log(2),
+        estimate=lambda d_p, d_q: softplus(-d_p).mean() + softplus(-d_q).mean() - 2 * log(2),
         aliases=("ns",),
     ),
     Map(
@@ -127,7 +127,7 @@ CATALOGUE = (
         "chi2",  # E_q (p/q - 1)^2
         lambda d: 2 * (2 * d).exp(),
         lambda d: (2 * d).exp(),
-        f=lambda rho: (1 - rho).square() / rho,
+        f=lambda rho: 1 / rho - 2 + rho,
         bounds=(-inf, D_MAX),
     ),
     Map(

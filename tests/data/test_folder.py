@@ -337,3 +337,10 @@ def test_a_file_without_permission_is_named(tmp_path):
     (tmp_path / "003.png").chmod(0)
     with pytest.raises(UserError, match=r"cannot read .*003\.png: Permission denied"):
         load(tmp_path, skip_corrupt=True)
+
+
+def test_a_link_to_nothing_is_named_even_where_corrupt_images_are_skipped(tmp_path):
+    fill(tmp_path, pixels(N, 6, 6))
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"cannot read .*gone\.png: No such file"):
+        load(tmp_path, skip_corrupt=True)

@@ -1,5 +1,6 @@
 """What VGrow and MonoFlow share: a generator that draws the particles, and a logit that learns ``log p/q``."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
@@ -7,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from wasserflow.divergence import Map
 from wasserflow.errors import UserError, unknown
 from wasserflow.nn import build_pair
 from wasserflow.noise import sample_noise
@@ -65,7 +67,7 @@ class PairConfig:
             raise UserError(f"--betas must lie in [0, 1), not {self.betas}")
 
 
-class Pair(nn.Module):
+class Pair(nn.Module, ABC):
     """A generator ``G(z)`` and a logit ``d(x)`` for samples of one shape.
 
     Args:
@@ -74,6 +76,7 @@ class Pair(nn.Module):
     """
 
     Config: ClassVar[type[PairConfig]]
+    map: Map  # how the flow weighs the gradient of the log ratio
 
     def __init__(self, config: PairConfig, shape: Sequence[int]) -> None:
         super().__init__()
@@ -82,9 +85,22 @@ class Pair(nn.Module):
         self.generator, self.logit = build_pair(config.network, self.shape, config.latent, config.width)
 
     @classmethod
+    @abstractmethod
     def recipe(cls, name: str, shape: Sequence[int]) -> PairConfig:
         """The settings called ``default`` or ``paper`` for samples of this shape."""
-        raise unknown("recipe", name, ())
+
+    @abstractmethod
+    def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+        """One training step.
+
+        Args:
+            data: Its ``next().x`` is a batch in model space, ``seen`` counts what has been drawn.
+            fit: ``fit.logit.minimise(loss)`` and ``fit.generator.minimise(loss)`` take optimiser steps.
+            rng: The step's random numbers, on the device.
+
+        Returns:
+            Scalars to log, on the device.
+        """
 
     @classmethod
     def for_shape(cls, shape: Sequence[int], *, recipe: str = "default", seed: int = 0, **overrides: Any) -> Self:
@@ -131,18 +147,17 @@ class Pair(nn.Module):
         draw = torch.randn if self.config.prior == "normal" else _uniform
         return draw(n, self.config.latent, generator=rng, device=rng.device)
 
-    def ratio_loss(self, p: Tensor, q: Tensor, penalised: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The logistic loss of the logit with its penalty, and the logits of data ``p`` and of particles ``q``."""
-        d_p, d_q = self.logit(p), self.logit(q)
-        loss = logistic_loss(d_p, d_q)
-        if penalised:
-            loss = loss + self.config.penalty * self.config.penalty_every * gradient_penalty(self.logit, p)
-        return loss, d_p.detach(), d_q.detach()
-
-    def penalised(self, seen: int) -> bool:
-        """Whether the ratio step after ``seen`` images pays the gradient penalty."""
+    def learn_ratio(self, p: Tensor, q: Tensor, fit: Any, seen: int) -> dict[str, Tensor]:
+        """One step of the logit on data ``p`` and particles ``q``, once ``seen`` images have been seen."""
         c = self.config
-        return c.penalty > 0 and seen // c.batch % c.penalty_every == 0
+        d_p, d_q = self.logit(p), self.logit(q)
+        loss = ratio_loss = logistic_loss(d_p, d_q)
+        if c.penalty and seen // c.batch % c.penalty_every == 0:
+            loss = ratio_loss + c.penalty * c.penalty_every * gradient_penalty(self.logit, p)
+        fit.logit.minimise(loss)
+        d_p, d_q = d_p.detach(), d_q.detach()
+        log = {"ratio_loss": ratio_loss.detach(), "logit_data": d_p.mean(), "logit_fake": d_q.mean()}
+        return log | ({"divergence": self.map.estimate(d_p, d_q)} if self.map.estimate else {})
 
     def stream(self, n: int, *, seed: int = 0, batch: int = 1000) -> Iterator[Tensor]:
         """The samples of `sample`, in batches."""

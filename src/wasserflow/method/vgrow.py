@@ -64,8 +64,8 @@ class VGrow(Pair):
 
     def __init__(self, config: VGrowConfig, shape: Sequence[int]) -> None:
         super().__init__(config, shape)
-        self.divergence = named(config.divergence)
-        self.field = RatioField(self.logit, self.divergence)
+        self.map = named(config.divergence)
+        self.field = RatioField(self.logit, self.map)
 
     @classmethod
     def recipe(cls, name: str, shape: Sequence[int]) -> VGrowConfig:
@@ -110,27 +110,23 @@ class VGrow(Pair):
         """One outer loop of VGrow (Gao et al., 2019, Algorithm 1)."""
         c = self.config
         epochs = c.fit_epochs[bisect_right(c.fit_epochs_at, data.seen)]
+        log: dict[str, Tensor] = {}
         z = self.latents(c.pool * data.batch, rng)
         x = self.push(z)
-        v = torch.zeros_like(x)
         for _ in range(c.inner_steps):
             for _ in range(c.ratio_steps):
-                penalised = self.penalised(data.seen)
+                seen = data.seen
                 p = data.next().x
-                ratio_loss, d_p, d_q = self.ratio_loss(p, pick(x, len(p), rng), penalised)
-                fit.logit.minimise(ratio_loss)
-            v = torch.cat([self.field(x_b) for x_b in x.split(data.batch)])
+                log |= self.learn_ratio(p, pick(x, len(p), rng), fit, seen)
+            v = torch.cat([self.field(x_b) for x_b in x.split(data.batch)])  # s(d) grad d, whole pool
             x = x + c.step_size * v
-            if c.clamp:
-                x = x.clamp(-1, 1)
+            x = x.clamp(-1, 1) if c.clamp else x
+            log["field_norm"] = v.flatten(1).norm(dim=1).mean()
         for _ in range(epochs):
             for rows in shuffled(len(x), rng).split(data.batch):
                 fit_loss = 0.5 * (self.generator(z[rows]) - x[rows]).square().flatten(1).sum(1).mean()
                 fit.generator.minimise(fit_loss)
-        log = {"ratio_loss": ratio_loss, "fit_loss": fit_loss, "logit_data": d_p.mean(), "logit_fake": d_q.mean()}
-        log["field_norm"] = v.flatten(1).norm(dim=1).mean()
-        if self.divergence.estimate:
-            log["divergence"] = self.divergence.estimate(d_p, d_q)
+                log["fit_loss"] = fit_loss.detach()
         return log
 
     @torch.no_grad()

@@ -13,7 +13,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Estimate", "energy_distance", "frechet", "kernel_distance", "sliced_wasserstein", "squared_distances", "tiles"]
+__all__ = [
+    "Estimate",
+    "energy_distance",
+    "frechet",
+    "kernel_distance",
+    "sliced_wasserstein",
+    "squared_distances",
+    "tiles",
+]
 
 TILE = 2**21
 """Pairs visited at a time: 16 MB in float64."""

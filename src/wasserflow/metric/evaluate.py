@@ -100,9 +100,7 @@ class Report:
         return {**asdict(self), "rows": [asdict(row) for row in self.rows]}
 
 
-def evaluate(
-    samples: Tensor, data: Dataset, *, split: str = "test", features: str = "pixels", seed: int = 0
-) -> Report:
+def evaluate(samples: Tensor, data: Dataset, *, split: str = "test", features: str = "pixels", seed: int = 0) -> Report:
     """Compare samples with a held-out split at equal counts, each figure beside its real-against-real floor.
 
     Images are rounded to grey levels first, as they would be when written to a file. Their figures are Frechet,
@@ -156,14 +154,12 @@ def evaluate(
     ideal = _figures(floor, real, data, seed)
     shares = None
     if isinstance(extract, Classifier):
-        names = data.classes or tuple(map(str, range(int(extract.net[-1].out_features))))
-        share = [_shares(extract, x, len(names)) for x in (fake, real, floor)]
-        for figures, values in ((found, share[0]), (ideal, share[2])):
-            figures |= {"smallest_class": min(values), "largest_class": max(values)}
-        shares = {
-            name: {"samples": ours, "real": real}
-            for name, ours, real in zip(names, share[0], share[1], strict=True)
-        }
+        ours, theirs, training = (extract.shares(x) for x in (fake, real, floor))
+        for figures, share in ((found, ours), (ideal, training)):
+            figures |= {"smallest_class": min(share), "largest_class": max(share)}
+        known = data.classes or ()
+        names = known if len(known) == len(ours) else map(str, range(len(ours)))
+        shares = {name: {"samples": a, "real": b} for name, a, b in zip(names, ours, theirs, strict=True)}
     rows = tuple(_row(name, found[name], ideal[name]) for name in found)
     warnings = []
     if count < ENOUGH:
@@ -228,11 +224,6 @@ def _mode_figures(points: Tensor, data: Dataset) -> Figures:
     near = torch.cdist(placed, centres.double()) <= 3 * sd
     covered = near.double().mean(0) >= 1 / (10 * len(centres))
     return {"modes": float(covered.sum()), "high_quality": near.any(1).double().mean().item()}
-
-
-def _shares(extract: Classifier, features: Tensor, classes: int) -> list[float]:
-    labels = extract.classes(features.float())
-    return (torch.bincount(labels, minlength=classes).double() / len(labels)).tolist()
 
 
 def _row(name: str, value: float | Estimate, floor: float | Estimate) -> Row:

@@ -105,10 +105,12 @@ class Classifier:
         """Features of images ``(N, C, H, W)``, shape ``(N, 64)``."""
         return torch.cat([self.net[:-1].to(x.device)(part) for part in x.split(BATCH)])
 
-    def classes(self, features: Tensor) -> Tensor:
-        """The most likely class for each row of features, shape ``(N,)``."""
-        with torch.no_grad():
-            return self.net[-1](features).argmax(1)
+    @torch.no_grad()
+    def shares(self, features: Tensor) -> list[float]:
+        """The share of rows that it puts into each class, from features ``(N, 64)``."""
+        logits = self.net[-1].to(features.device)(features.float())
+        counts = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
+        return (counts.double() / len(features)).tolist()
 
 
 def extractor(name: str, data: Dataset) -> Extractor:

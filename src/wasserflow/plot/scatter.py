@@ -19,7 +19,7 @@ __all__ = ["cloud_frames", "save_scatter"]
 MOST = 20_000
 """Points drawn at most; more only fill the paper."""
 
-GREY, COLOUR = "#b4b4b4", "#1f5fbf"
+GREY, COLOUR = "#808080", "#1f5fbf"
 
 
 def save_scatter(points: Tensor, path: str | os.PathLike[str], reference: Tensor | None = None) -> None:
@@ -38,7 +38,8 @@ def save_scatter(points: Tensor, path: str | os.PathLike[str], reference: Tensor
     cloud = _plane(points)
     data = None if reference is None else _plane(reference)
     limits = _limits(cloud if data is None else data)
-    figure = Figure(figsize=(5 if data is None else 9.5, 5), dpi=120, layout="constrained")
+    panel = 4.5 * float(np.clip(np.divide(*np.ptp(limits, axis=1)), 0.5, 2)) + 0.6
+    figure = Figure(figsize=(panel if data is None else 2 * panel, 5), dpi=120, layout="compressed")
     known = figure.canvas.get_supported_filetypes()
     suffix = os.path.splitext(path)[1].lower()
     if suffix.lstrip(".") not in known:
@@ -89,8 +90,8 @@ def cloud_frames(clouds: Iterable[Tensor], reference: Tensor | None = None) -> l
 def _draw(axes: "Axes", cloud: np.ndarray, colour: str, limits: np.ndarray, alpha: float = 1.0):  # noqa: ANN202
     shown = _thin(cloud)
     # Dots shrink and thin out as they crowd, so that density stays visible.
-    size = float(np.clip(12_000 / len(shown), 1.5, 14))
-    ink = float(np.clip(30 / np.sqrt(len(shown)), 0.25, 0.8))
+    size = float(np.clip(15_000 / len(shown), 2, 14))
+    ink = float(np.clip(40 / np.sqrt(len(shown)), 0.35, 0.8))
     marks = axes.scatter(*shown.T, s=size, c=colour, alpha=ink * alpha, linewidths=0, rasterized=True)
     axes.set(xlim=limits[0], ylim=limits[1], aspect="equal")
     axes.tick_params(labelsize=9)

@@ -1,0 +1,118 @@
+"""Models can be made for any shape, sampled reproducibly, and refuse what they cannot do."""
+
+import pytest
+import torch
+
+from wasserflow.errors import UserError
+from wasserflow.method import METHODS, MonoFlow, VGrow
+from wasserflow.nn import PAIRS
+
+methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+
+
+@methods
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 20, 33), (2,), (7,)], ids=str)
+def test_default_recipe_fits_any_shape(method, shape):
+    model = method.for_shape(shape)
+    samples = model.sample(3)
+    assert samples.shape == (3, *shape)
+    assert model.log_ratio(samples).shape == (3,)
+
+
+@pytest.mark.parametrize("network", PAIRS)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 64, 64), (1, 9, 5)], ids=str)
+def test_every_network_takes_images_of_any_size(network, shape):
+    model = VGrow.for_shape(shape, network=network, width=4, latent=3)
+    assert model.log_ratio(model.sample(2)).shape == (2,)
+
+
+def test_paper_networks_have_their_published_sizes():
+    model = VGrow.for_shape((3, 32, 32), recipe="paper")
+    sizes = [sum(p.numel() for p in net.parameters()) for net in (model.generator, model.logit)]
+    assert [round(size / 1e6, 2) for size in sizes] == [1.2, 1.05]
+
+
+@methods
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2,)], ids=str)
+def test_paper_recipe_makes_a_model(method, shape):
+    assert method.for_shape(shape, recipe="paper").sample(2).shape == (2, *shape)
+
+
+@methods
+def test_samples_are_a_prefix_whatever_the_batch(method):
+    model = method.for_shape((1, 12, 12), width=8)
+    many = model.sample(50, seed=4)
+    torch.testing.assert_close(model.sample(20, seed=4, batch=7), many[:20], rtol=0, atol=1e-5)
+    assert torch.equal(model.sample(50, seed=4), many)
+    assert not torch.allclose(model.sample(20, seed=5), many[:20])
+
+
+@methods
+def test_sampling_leaves_the_mode_and_the_running_statistics(method):
+    model = method.for_shape((1, 8, 8)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.sample(5)
+    assert model.generator.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_same_seed_same_weights_and_no_global_effect():
+    state = torch.get_rng_state()
+    a, b, c = (VGrow.for_shape((1, 8, 8), seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch": 0}, "--batch must be above 0"),
+        ({"latent": -3}, "--latent"),
+        ({"lr_logit": 0.0}, "--lr-logit"),
+        ({"step_size": -1.0}, "--step-size"),
+        ({"penalty": -1.0}, "--penalty"),
+        ({"ema": -1}, "--ema"),
+        ({"betas": (0.5, 1.0)}, "--betas"),
+        ({"fit_epochs": ()}, "--fit-epochs"),
+        ({"fit_epochs": (1, 2)}, "--fit-epochs"),
+        ({"divergence": "jeffrey"}, "Did you mean jeffreys"),
+        ({"network": "resnt"}, "Did you mean resnet"),
+        ({"stepsize": 1.0}, "Did you mean step_size"),
+        ({"recipe": "papr"}, "Did you mean paper"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(UserError, match=message):
+        VGrow.for_shape((1, 8, 8), **settings)
+
+
+def test_bad_h():
+    with pytest.raises(UserError, match="Did you mean arcsinh"):
+        MonoFlow.for_shape((2,), h="arcsin")
+
+
+def test_image_networks_refuse_vectors():
+    with pytest.raises(UserError, match="--network mlp"):
+        VGrow.for_shape((2,), network="dcgan")
+
+
+def test_log_ratio_refuses_other_shapes():
+    with pytest.raises(UserError, match="log_ratio needs"):
+        VGrow.for_shape((2,)).log_ratio(torch.zeros(4, 3))
+
+
+def test_log_ratio_learns_the_density_ratio():
+    """Two Gaussians a distance 1 apart have log p/q linear: the logistic loss finds it."""
+    from wasserflow.ratio import logistic_loss
+
+    rng = torch.Generator().manual_seed(0)
+    model = VGrow.for_shape((1,), network="mlp", width=32)
+    optimizer = torch.optim.Adam(model.logit.parameters(), 3e-3)
+    for _ in range(600):
+        p, q = torch.randn(2, 500, 1, generator=rng)
+        optimizer.zero_grad()
+        logistic_loss(model.logit(p + 0.5), model.logit(q - 0.5)).backward()
+        optimizer.step()
+    x = torch.linspace(-1.5, 1.5, 13)[:, None]
+    torch.testing.assert_close(model.log_ratio(x), x[:, 0], rtol=0, atol=0.2)

@@ -1,0 +1,160 @@
+"""A run that stops and goes on is the run that never stopped, however it stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import wasserflow as wf
+from wasserflow.data import load as load_data
+from wasserflow.train.checkpoint import load_latest
+
+SETTINGS = {
+    "vgrow": {"batch": 32, "pool": 2, "inner_steps": 2, "width": 4, "penalty": 0.1, "penalty_every": 3},
+    "monoflow": {"batch": 64, "width": 4, "halve_lr_at": (1000,)},
+}
+METHODS = {"vgrow": wf.VGrow, "monoflow": wf.MonoFlow}
+N = 1920  # a whole number of steps of either, and more than an epoch
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits")
+
+
+def make(method):
+    return METHODS[method].for_shape((1, 8, 8), seed=1, **SETTINGS[method])
+
+
+def tensors(run):
+    return load_latest(run / "checkpoint")[0]
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_equals_uninterrupted_to_the_bit(method, digits, tmp_path):
+    whole = wf.train(make(method), digits, budget=wf.Budget(images=2 * N), out=tmp_path / "whole", seed=5)
+    wf.train(make(method), digits, budget=wf.Budget(images=N), out=tmp_path / "parts", seed=5)
+    parts = wf.resume(tmp_path / "parts", budget=wf.Budget(images=2 * N))
+    assert_same(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
+    assert torch.equal(whole.sample(20), parts.sample(20))
+    assert torch.equal(wf.load(tmp_path / "parts").sample(20), parts.sample(20))
+
+
+def test_checkpoint_holds_everything_that_changes(digits, tmp_path):
+    wf.train(make("vgrow"), digits, budget=wf.Budget(images=N), out=tmp_path / "run")
+    held, progress, _ = load_latest(tmp_path / "run" / "checkpoint")
+    assert {name.split("/")[0] for name in held} == {"model", "average", "optimizer"}
+    assert any(name.startswith("optimizer/logit/") for name in held)
+    assert progress.images == N
+    assert progress.seconds > 0
+    average, raw = held["average/generator/0.weight"], held["model/generator.0.weight"]
+    assert not torch.equal(average, raw)
+    assert torch.equal(wf.load(tmp_path / "run").generator[0].weight, average)
+
+
+def test_the_last_two_checkpoints_are_kept(digits, tmp_path):
+    run = tmp_path / "run"
+    wf.train(make("monoflow"), digits, budget=wf.Budget(images=640), out=run, save_minutes=1e-9)
+    assert [p.name for p in sorted((run / "checkpoint").iterdir())] == [f"{i:012d}.safetensors" for i in (576, 640)]
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+import wasserflow as wf
+from wasserflow.train import checkpoint
+
+write, saved = checkpoint.save_file, []
+
+def cut_off(tensors, path, metadata):
+    write(tensors, path, metadata)
+    saved.append(path)
+    if len(saved) == 3:
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint.save_file = cut_off
+model = wf.MonoFlow.for_shape((1, 8, 8), seed=1, batch=64, width=4, halve_lr_at=(1000,))
+wf.train(model, "digits", budget=wf.Budget(images=1920), out=sys.argv[1], seed=5, save_minutes=1e-9)
+"""
+
+
+def test_killed_in_the_middle_of_a_checkpoint(digits, tmp_path):
+    run = tmp_path / "killed"
+    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(run)], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert any(p.name.startswith(".") for p in (run / "checkpoint").iterdir()), "nothing was half-written"
+    wf.load(run)
+    wf.resume(run)
+    wf.train(make("monoflow"), digits, budget=wf.Budget(images=N), out=tmp_path / "whole", seed=5)
+    assert_same(tensors(run), tensors(tmp_path / "whole"))
+    assert not any(p.name.startswith(".") for p in (run / "checkpoint").iterdir())
+
+
+def test_a_truncated_checkpoint_is_passed_over(digits, tmp_path):
+    run = tmp_path / "run"
+    wf.train(make("monoflow"), digits, budget=wf.Budget(images=640), out=run, save_minutes=1e-9)
+    newest = run / "checkpoint" / "000000000640.safetensors"
+    os.truncate(newest, 1000)
+    assert load_latest(run / "checkpoint")[1].images == 576
+    wf.resume(run)
+    assert load_latest(run / "checkpoint")[1].images == 640
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_saved_and_goes_on(number, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "wasserflow", "train", "monoflow", "--data", "digits", "--out", str(run)]
+    process = subprocess.Popen(
+        [*command, "--width", "4", "--minutes", "5"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    for _ in range(600):
+        if list(run.glob("samples/*.png")):
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in said
+    assert f"wasserflow resume {run}" in said
+    images = load_latest(run / "checkpoint")[1].images
+    assert images > 0
+    wf.resume(run, budget=wf.Budget(images=images + 64))
+    assert load_latest(run / "checkpoint")[1].images == images + 64
+
+
+def test_a_used_up_budget_is_said(digits, tmp_path):
+    wf.train(make("monoflow"), digits, budget=wf.Budget(images=64), out=tmp_path / "run")
+    with pytest.raises(wf.UserError, match="used up its budget at 64 images"):
+        wf.resume(tmp_path / "run")
+
+
+def test_other_data_are_refused(digits, tmp_path):
+    array = digits.train.x[:, 0].numpy().copy()
+    wf.train(make("monoflow"), array, budget=wf.Budget(images=64), out=tmp_path / "run")
+    with pytest.raises(wf.UserError, match="array in memory"):
+        wf.resume(tmp_path / "run", budget=wf.Budget(images=128))
+    array[0, 0, 0] ^= 1
+    with pytest.raises(wf.UserError, match="not those"):
+        wf.resume(tmp_path / "run", budget=wf.Budget(images=128), data=array)
+    array[0, 0, 0] ^= 1
+    wf.resume(tmp_path / "run", budget=wf.Budget(images=128), data=array)
+
+
+def test_log_lines_can_be_planned_with(digits, tmp_path):
+    lines = []
+    wf.train(make("vgrow"), digits, budget=wf.Budget(images=N), out=tmp_path / "run", report=lines.append)
+    stored = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert stored == lines
+    expected = {"images", "seconds", "cpu_seconds", "images_per_second", "seconds_left", "memory_mb", "ratio_loss"}
+    assert expected <= stored[-1].keys()
+    assert stored[-1]["images"] == N
