@@ -1,6 +1,7 @@
 """f, g, h and the rate of every row are one function in four guises."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from wasserflow.divergence import CATALOGUE, D_MAX, NAMES, named
 from wasserflow.errors import UserError
 
-F64 = {"dtype": torch.float64}
+F64: dict[str, Any] = {"dtype": torch.float64}
 D = torch.linspace(-20, 20, 401, **F64)
 rows = pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.name)
 divergences = pytest.mark.parametrize("row", [row for row in CATALOGUE if row.f], ids=lambda row: row.name)

@@ -1,5 +1,7 @@
 """The field of a ratio is the Wasserstein gradient: it lowers KL(q|p) at the rate the theory gives."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from wasserflow.divergence import CATALOGUE, named
 from wasserflow.field import RatioField
 from wasserflow.flow import flow
 
-F64 = {"dtype": torch.float64}
+F64: dict[str, Any] = {"dtype": torch.float64}
 
 
 class GaussianRatio:

@@ -72,7 +72,7 @@ class Map:
         return self.formula_h(inside) + self.formula_rate(inside) * (d - inside)
 
     def g(self, r: Tensor) -> Tensor:
-        """The divergence written as ``E_q g(p/q)``: ``g(r) = r f(1/r)``, where the map has an ``f``."""
+        """The integrand over q, in ``r = p/q``, of the divergence that ``f`` integrates over p."""
         assert self.f is not None, f"{self.name} has no closed-form divergence"
         return r * self.f(1 / r)
 

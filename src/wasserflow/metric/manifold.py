@@ -52,7 +52,8 @@ def manifold(samples: Tensor, real: Tensor, *, k: int = 5) -> Manifold:
     # Centring keeps the matrix form of the squared distance accurate.
     centre = real.detach().double().mean(0)
     y, x = samples.detach().double() - centre, real.detach().double() - centre
-    real_radius, sample_radius = radii(x, k=k), radii(y, k=k)
+    # A hair wider, so that rounding never puts the k-th neighbour itself outside.
+    real_radius, sample_radius = radii(x, k=k) * (1 + 1e-9), radii(y, k=k) * (1 + 1e-9)
     inside, recalled, covered = 0, x.new_zeros(len(x), dtype=torch.bool), x.new_zeros(len(x), dtype=torch.bool)
     balls = 0
     for rows in tiles(len(y), len(x)):
