@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["UserError", "unknown"]
+__all__ = ["UserError", "check_seed", "unknown"]
 
 
 class UserError(Exception):
@@ -19,3 +19,9 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     near = get_close_matches(str(name).lower(), known, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return UserError(f"unknown {kind} {str(name)!r}.{hint} Known: {', '.join(known)}.")
+
+
+def check_seed(seed: int) -> None:
+    """Raise a `UserError` for a seed that random number generators cannot take."""
+    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+        raise UserError(f"--seed must be a whole number between -2^63 and 2^63 - 1, and is {seed!r}")

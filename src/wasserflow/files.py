@@ -38,6 +38,8 @@ def whole_or_nothing(path: str | os.PathLike[str]) -> Iterator[Path]:
         UserError: It could not be written: a full disk, no permission, no such folder.
     """
     path = Path(path)
+    if not path.name:
+        raise UserError(f"cannot write {path}: give the name of a new file or folder.")
     # Root could replace a device such as /dev/null by a file.
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UserError(f"cannot write {path}: it is a device or a pipe, not a file.")
@@ -86,4 +88,6 @@ def _reason(error: Exception, path: Path) -> str:
     """What went wrong, without the temporary name, which would mean nothing to the reader."""
     if not path.parent.is_dir():
         return f"there is no folder {path.parent}"
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
+    if number := getattr(error, "errno", None):
+        return os.strerror(number)
+    return (str(error) or type(error).__name__).rstrip(".")

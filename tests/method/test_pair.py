@@ -67,7 +67,11 @@ def test_same_seed_same_weights_and_no_global_effect():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch": 0}, "--batch must be above 0"),
+        ({"batch": 0}, "--batch must be"),
+        ({"penalty": float("nan")}, "--penalty"),
+        ({"lr_generator": float("inf")}, "--lr-generator"),
+        ({"halve_lr_at": (200, 100)}, "--halve-lr-at must be growing"),
+        ({"halve_lr_at": (-1,)}, "--halve-lr-at must be growing"),
         ({"latent": -3}, "--latent"),
         ({"lr_logit": 0.0}, "--lr-logit"),
         ({"step_size": -1.0}, "--step-size"),
@@ -90,6 +94,11 @@ def test_bad_settings(settings, message):
 def test_bad_h():
     with pytest.raises(UserError, match="Did you mean arcsinh"):
         MonoFlow.for_shape((2,), h="arcsin")
+
+
+def test_bad_shift():
+    with pytest.raises(UserError, match="--shift"):
+        MonoFlow.for_shape((2,), shift=float("nan"))
 
 
 def test_image_networks_refuse_vectors():

@@ -12,16 +12,24 @@ from wasserflow.plot import image_grid, save_grid
 
 
 def test_every_pixel_is_where_it_belongs():
-    samples = torch.rand(5, 1, 3, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    samples = torch.rand(5, 1, 16, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
     grid = np.asarray(image_grid(samples, columns=2, scale=3))
-    assert grid.shape == (3 * (9 + 2) + 2, 2 * (12 + 2) + 2)
+    assert grid.shape == (3 * (48 + 2) + 2, 2 * (60 + 2) + 2)
     for index in range(5):
-        top, left = 2 + index // 2 * 11, 2 + index % 2 * 14
-        cell = grid[top : top + 9, left : left + 12]
+        top, left = 2 + index // 2 * 50, 2 + index % 2 * 62
+        cell = grid[top : top + 48, left : left + 60]
         truth = (samples[index, 0] + 1).mul(127.5).round().numpy().repeat(3, 0).repeat(3, 1)
         assert (cell == truth).all()
-    lines = [*grid[:2].ravel(), *grid[:, :2].ravel(), *grid[11:13].ravel(), *grid[-11:, 16:].ravel()]
+    lines = [*grid[:2].ravel(), *grid[:, :2].ravel(), *grid[50:52].ravel(), *grid[-50:, 64:].ravel()]
     assert set(lines) == {224}
+
+
+def test_tiny_images_are_enlarged_smoothly():
+    ramp = torch.linspace(-1, 1, 8).expand(1, 1, 8, 8)
+    cell = np.asarray(image_grid(ramp, scale=10))[2:82, 2:82].astype(int)
+    assert (np.diff(cell[:, 15:65], axis=1) <= 5).all(), "no steps where the image has none"
+    assert (np.diff(cell, axis=0) == 0).all()
+    assert abs(cell[0, 40] - 127.5) < 3
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA")])

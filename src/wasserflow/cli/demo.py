@@ -8,9 +8,10 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
-from wasserflow.cli.evaluate import evaluate_run, print_report
+from wasserflow.cli.evaluate import evaluate_run
 from wasserflow.cli.progress import show_progress
 from wasserflow.data import load as load_data
+from wasserflow.errors import check_seed
 from wasserflow.method import VGrow
 from wasserflow.plot import draw_samples, save_gif
 from wasserflow.train import Budget, Run, train
@@ -36,6 +37,7 @@ class DemoFlags:
 def run(argv: Sequence[str]) -> None:
     """The demo."""
     flags = tyro.cli(DemoFlags, args=argv, prog="wasserflow demo")
+    check_seed(flags.seed)
     Run.check_free(flags.out)
     data = load_data("digits")
     model = VGrow.for_shape(data.form.shape, seed=flags.seed)
@@ -44,7 +46,7 @@ def run(argv: Sequence[str]) -> None:
         train(model, data, budget=Budget(minutes=MINUTES), out=flags.out, seed=flags.seed, report=report)
     draw_samples(model.sample(100, seed=flags.seed), flags.out / "samples.png")
     save_gif([Image.open(path) for path in sorted((flags.out / "samples").glob("*.png"))], flags.out / "flow.gif")
-    print_report(evaluate_run(flags.out, n=len(data.test), seed=flags.seed))
+    evaluate_run(flags.out, n=len(data.test), seed=flags.seed)
     lines = [json.loads(line) for line in (flags.out / "log.jsonl").read_text().splitlines()]
     last = lines[-1]
     print(

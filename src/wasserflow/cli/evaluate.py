@@ -11,13 +11,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wasserflow.errors import UserError
+from wasserflow.errors import UserError, check_seed
 from wasserflow.files import whole_or_nothing
 from wasserflow.metric import Report, evaluate
 from wasserflow.train import Run, load
-from wasserflow.train.device import resolve_device
 
-__all__ = ["evaluate_run", "print_report", "run"]
+__all__ = ["evaluate_run", "run"]
 
 
 @dataclass(frozen=True)
@@ -47,32 +46,33 @@ def run(argv: Sequence[str]) -> None:
     flags = tyro.cli(EvaluateFlags, args=argv, prog="wasserflow evaluate")
     if flags.n < 1:
         raise UserError(f"-n must be at least 1, not {flags.n}")
-    report = evaluate_run(
-        flags.run, n=flags.n, split=flags.split, features=flags.features, seed=flags.seed, device=flags.device
-    )
-    print_report(report)
+    check_seed(flags.seed)
+    evaluate_run(flags.run, n=flags.n, split=flags.split, features=flags.features, seed=flags.seed, device=flags.device)
     print(f"stored in {flags.run / 'metrics.json'}")
 
 
 def evaluate_run(
     path: Path, *, n: int, split: str = "test", features: str = "pixels", seed: int = 0, device: str | None = None
 ) -> Report:
-    """Evaluate a run and store the figures in its ``metrics.json``, with what they were measured on."""
+    """Evaluate a run, print the figures, and store them in ``metrics.json`` with what they were measured on."""
     folder = Run.open(path)
-    model = load(path, device=resolve_device(device))
+    model = load(path, device=device)
     data = folder.load_data()
     samples = torch.cat([batch.cpu() for batch in model.stream(min(n, len(data.split(split))), seed=seed)])
     report = evaluate(samples, data, split=split, features=features, seed=seed)
     progress = folder.progress()
     measured = {"images": progress.images, "cpu_minutes": round(progress.cpu_seconds / 60, 2), **report.to_json()}
-    with whole_or_nothing(path / "metrics.json") as unfinished:
-        unfinished.write_text(json.dumps(measured, indent=2) + "\n")
+    try:
+        with whole_or_nothing(path / "metrics.json") as unfinished:
+            unfinished.write_text(json.dumps(measured, indent=2) + "\n")
+    finally:  # neither a full disk nor a reader that has gone costs the figures
+        _print(report)
     return report
 
 
-def print_report(report: Report) -> None:
+def _print(report: Report) -> None:
     """The figures as a table, each beside its floor."""
-    table = Table(title=f"{report.count:,} samples against the {report.split} split of {Path(report.data).name}")
+    table = Table()
     for column in ("", "samples", "real data", "better"):
         table.add_column(column, justify="left" if not column else "right")
     for row in report.rows:
@@ -81,6 +81,8 @@ def print_report(report: Report) -> None:
             row.name, f"{row.value:.4g}{error}", f"{row.floor:.4g}", "lower" if row.lower_is_better else "higher"
         )
     console = Console()
+    against = f"the {report.split} split of {Path(report.data).name}, {report.features} features"
+    console.print(f"{report.count:,} samples against {against}", highlight=False)
     console.print(table)
     for warning in report.warnings:
         console.print(warning, style="yellow", highlight=False)

@@ -1,7 +1,7 @@
 """How a training shows its progress: a bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -35,7 +35,8 @@ def show_progress() -> Iterator[Report]:
             seconds = float(line["seconds"] or 0)
             if seconds - printed >= PLAIN_SECONDS or not line["seconds_left"]:
                 printed = seconds
-                print(f"{100 * _share(line):3.0f} %  {_words(line)}", flush=True)
+                with suppress(OSError):  # a training outlives whoever was reading
+                    print(f"{100 * _share(line):3.0f} %  {_words(line)}", flush=True)
 
         yield write
 

@@ -8,6 +8,7 @@ import tyro
 
 from wasserflow.cli.progress import show_progress
 from wasserflow.train import Budget, resume
+from wasserflow.train.device import processes
 
 __all__ = ["run"]
 
@@ -40,4 +41,5 @@ def run(argv: Sequence[str]) -> None:
     budget = None if totals == (None, None, None) else Budget(*totals)
     with show_progress() as report:
         resume(flags.run, budget=budget, device=flags.device, save_minutes=flags.save_minutes, report=report)
-    print(f"trained: {flags.run}")
+    if processes().is_main_process:
+        print(f"trained: {flags.run}")

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import tyro
 
+from wasserflow.data.dataset import check_finite
 from wasserflow.data.write import check_target, write_samples
 from wasserflow.errors import UserError
 from wasserflow.plot import draw_samples
 from wasserflow.train import Run, load
-from wasserflow.train.device import resolve_device
 
 __all__ = ["run"]
 
@@ -46,14 +46,19 @@ def run(argv: Sequence[str]) -> None:
         raise UserError(f"-n and --batch must be at least 1, not {flags.n} and {flags.batch}")
     folder = Run.open(flags.run)
     picture = flags.out.suffix.lower() == ".png"
+    size = folder.form.shape[0]
     if not picture:
         check_target(flags.out, folder.form)
+    elif not folder.form.is_image and size != 2:
+        raise UserError(f"vectors of {size} numbers have no picture: give a .npy, .csv or .parquet file")
     elif flags.n > MOST_DRAWN:
         raise UserError(f"a picture of {flags.n} samples is too large: at most {MOST_DRAWN}, or give a .npy file")
-    model = load(flags.run, device=resolve_device(flags.device))
-    if not picture:
+    model = load(flags.run, device=flags.device)
+    if picture:
+        samples = model.sample(flags.n, seed=flags.seed, batch=flags.batch)
+        check_finite(samples)
+        draw_samples(samples, flags.out)
+    else:
         write_samples(model.stream(flags.n, seed=flags.seed, batch=flags.batch), flags.n, folder.form, flags.out)
-    elif not draw_samples(model.sample(flags.n, seed=flags.seed, batch=flags.batch), flags.out):
-        raise UserError(f"vectors of {folder.form.shape[0]} numbers have no picture: give a .npy or .csv file")
     weights = "averaged weights" if model.averages() else "the weights themselves (this run keeps no average)"
     print(f"{flags.n} samples -> {flags.out}: {weights} at {folder.progress().images:,} images, seed {flags.seed}")

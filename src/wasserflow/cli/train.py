@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import torch
@@ -14,10 +16,10 @@ import tyro
 from wasserflow.cli.progress import show_progress
 from wasserflow.data import Dataset
 from wasserflow.data import load as load_data
-from wasserflow.errors import unknown
+from wasserflow.errors import check_seed, unknown
 from wasserflow.method import METHODS, Pair, PairConfig
 from wasserflow.train import Budget, Run, train
-from wasserflow.train.device import Precision, resolve_device
+from wasserflow.train.device import Precision, processes, resolve_device
 from wasserflow.train.ledger import peak_memory_mb
 from wasserflow.train.trainer import Trainer
 
@@ -65,9 +67,13 @@ class TrainFlags:
 def run(argv: Sequence[str]) -> None:
     """Train, or say what it would cost."""
     if not argv or argv[0] in ("-h", "--help"):
-        methods = "\n".join(f"  {name:10}{(m.__doc__ or '').splitlines()[0]}" for name, m in METHODS.items())
-        print(f"usage: wasserflow train METHOD --data D --out RUN ...\n\nmethods:\n{methods}\n")
-        print("wasserflow train METHOD --help lists the settings.")
+        about = {name: sys.modules[method.__module__].__doc__ or "" for name, method in METHODS.items()}
+        methods = "\n".join(f"  {name:10}{words.splitlines()[0]}" for name, words in about.items())
+        print(
+            f"usage: wasserflow train METHOD --data D --out RUN ...\n\nmethods:\n{methods}\n\n"
+            "wasserflow train METHOD --help lists the settings.",
+            file=sys.stdout if argv else sys.stderr,
+        )
         raise SystemExit(0 if argv else 2)
     if argv[0] not in METHODS:
         raise unknown("method", argv[0], METHODS)
@@ -75,8 +81,11 @@ def run(argv: Sequence[str]) -> None:
     # Read twice: what a setting defaults to depends on the data, and the data on the flags.
     flags, _ = _parse(argv, method.recipe("default", (1, 28, 28)))
     budget = Budget(flags.images, flags.minutes, flags.cpu_minutes)
-    Run.check_free(flags.out)
+    check_seed(flags.seed)
     resolve_device(flags.device)
+    main = processes().is_main_process
+    if main:
+        Run.check_free(flags.out)
     data = load_data(flags.data, size=flags.size, skip_corrupt=flags.skip_corrupt)
     _, config = _parse(argv, method.recipe(flags.recipe, data.form.shape))
     model = method.for_shape(data.form.shape, seed=flags.seed, **vars(config))
@@ -95,7 +104,8 @@ def run(argv: Sequence[str]) -> None:
             save_minutes=flags.save_minutes,
             report=report,
         )
-    print(f"trained: {flags.out}\nwasserflow sample {flags.out} -n 64 --out grid.png draws from it")
+    if main:
+        print(f"trained: {flags.out}\nwasserflow sample {quote(str(flags.out))} -n 64 --out grid.png draws from it")
 
 
 def _parse(argv: Sequence[str], defaults: PairConfig) -> tuple[TrainFlags, PairConfig]:

@@ -18,6 +18,7 @@ from wasserflow.data.array import from_array, read_idx_file, read_npy, read_npz,
 from wasserflow.data.batches import Batch, Batches
 from wasserflow.data.dataset import Dataset, Form, Split
 from wasserflow.data.folder import ARCHIVES, IMAGES, read_archive, read_folder
+from wasserflow.data.image import LARGEST, SMALLEST
 from wasserflow.data.named import SETS, data_folder, find, read_digits, read_named
 from wasserflow.data.raw import Raw
 from wasserflow.data.split import finish
@@ -54,8 +55,8 @@ def load(source: str | Path | np.ndarray | Tensor, *, size: int | None = None, s
     Raises:
         UserError: It is not there, or cannot be used; one sentence says why and what to do.
     """
-    if size is not None and size < 4:
-        raise UserError(f"size is {size}: images need at least 4 pixels a side.")
+    if size is not None and not SMALLEST <= size <= LARGEST:
+        raise UserError(f"size is {size}: images need at least {SMALLEST} pixels a side, and at most {LARGEST}.")
     if isinstance(source, np.ndarray | Tensor):
         array = to_numpy(source) if isinstance(source, Tensor) else source
         return finish(from_array(array, "the array"), "array", size)
@@ -67,7 +68,7 @@ def load(source: str | Path | np.ndarray | Tensor, *, size: int | None = None, s
     path = Path(os.path.abspath(os.path.expanduser(source)))
     try:
         _check_exists(path, source)
-        return finish(_read_path(path, size, skip_corrupt), str(path), size)
+        return finish(_read_path(path, size, skip_corrupt), str(path), size, skip_corrupt)
     except OSError as error:
         raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}.") from error
 

@@ -9,7 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Dataset", "Form", "Split"]
+from wasserflow.errors import UserError
+from wasserflow.record import read_as
+
+__all__ = ["Dataset", "Form", "Split", "check_finite"]
+
+
+def check_finite(samples: Tensor) -> None:
+    """Raise a `UserError` if a value is not finite: no type of number or picture would show it."""
+    if not samples.isfinite().all():
+        raise UserError("the samples are not finite: the training diverged, train again with lower learning rates")
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,11 @@ class Form:
         """Samples of model space in the data's own layout, units and type; tables as float64 columns.
 
         Whole-number and boolean columns of a table are rounded into their range; their types are ``dtypes``.
+
+        Raises:
+            UserError: If a value is not finite.
         """
+        check_finite(samples)
         if self.is_image:
             pixels = samples.detach().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
             if self.layout == "NHW":
@@ -69,9 +82,23 @@ class Form:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Form:
-        """The inverse of `to_json`."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-        return cls(**values)
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: If the record is damaged.
+            TypeError: If it names a type that NumPy lacks.
+        """
+        form = read_as(cls, record, "form")
+        columns = [given for given in (form.mean, form.std, form.columns) if given is not None]
+        if (
+            form.layout not in ("ND", "NHW", "NHWC", "NCHW")
+            or len(form.shape) != (1 if form.layout == "ND" else 3)
+            or min(form.shape) < 1
+            or len([np.dtype(name) for name in form.dtypes]) not in (1, form.shape[0])
+            or any(len(given) != form.shape[0] for given in columns)
+        ):
+            raise ValueError("form contradicts itself")
+        return form
 
 
 @dataclass(frozen=True)

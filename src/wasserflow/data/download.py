@@ -35,14 +35,15 @@ def download(url: str, path: Path, sha256: str) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes must not write into one file
     digest, received = hashlib.sha256(), 0
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         logging.getLogger("wasserflow").info("downloading %s", url)
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as reply, part.open("wb") as file:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as reply:
             expected = reply.headers.get("Content-Length")
-            while chunk := reply.read(CHUNK):
-                file.write(chunk)
-                digest.update(chunk)
-                received += len(chunk)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                while chunk := reply.read(CHUNK):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    received += len(chunk)
         if expected is not None and received != int(expected):
             raise DownloadError(f"{url} broke off after {received} of {expected} bytes")
         if digest.hexdigest() != sha256:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BadImage", "channels_first", "decode", "resize"]
 
-SMALLEST = 4  # pixels a side
+SMALLEST, LARGEST = 4, 8192  # pixels a side
 CHANNELS = (1, 3, 4)
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B"}
 TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}

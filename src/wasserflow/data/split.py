@@ -27,13 +27,14 @@ BLOCK = 1 << 24  # values copied at a time, so that a transform's temporaries st
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
-def finish(raw: Raw, source: str, size: int | None = None) -> Dataset:
+def finish(raw: Raw, source: str, size: int | None = None, skip_corrupt: bool = False) -> Dataset:
     """Check, split, crop, standardise.
 
     Args:
         raw: What a reader returned.
         source: What finds it again.
         size: Side that images are cropped and resized to.
+        skip_corrupt: Whether the reader left out what it could not decode.
 
     Returns:
         The data set, its values in memory: uint8 images ``(N, C, H, W)`` or float32 vectors ``(N, d)``.
@@ -65,7 +66,7 @@ def finish(raw: Raw, source: str, size: int | None = None) -> Dataset:
     form = Form(shape, raw.layout, raw.dtypes, mean, std, raw.columns)
     splits = [_gather(part, shape, dtype, transform) for part in (train, validation, test)]
     digest = fingerprint(form, splits)
-    return Dataset(source, form, splits[0], splits[1], splits[2], digest, raw.classes)
+    return Dataset(source, form, splits[0], splits[1], splits[2], digest, raw.classes, size, skip_corrupt)
 
 
 def hold_out(count: int, stream: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,8 @@ def check_target(path: Path, form: Form) -> None:
         raise UserError(
             f"cannot write samples to {path}: give .png, .npy, .csv, .parquet, or a folder without a suffix"
         )
+    if path.is_dir() and kind != "folder":
+        raise UserError(f"{path} is a folder: choose another name for the file")
     if kind == "table" and form.is_image:
         raise UserError(f"images do not go into {path.name}: give a .npy file, a .png grid, or a folder")
     if kind == "folder" and not form.is_image:
@@ -72,9 +74,7 @@ def _write_table(arrays: Iterator[np.ndarray], form: Form, path: Path) -> None:
     width = form.shape[0]
     names = form.columns or tuple(f"x{i}" for i in range(width))
     kinds = form.dtypes if len(form.dtypes) == width else form.dtypes * width
-    schema = pa.schema(
-        [(name, pa.from_numpy_dtype(np.dtype(kind))) for name, kind in zip(names, kinds, strict=True)]
-    )
+    schema = pa.schema([(name, pa.from_numpy_dtype(np.dtype(kind))) for name, kind in zip(names, kinds, strict=True)])
     open_writer: Any = csv.CSVWriter if path.suffix.lower() == ".csv" else parquet.ParquetWriter
     with open_writer(path, schema) as writer:
         for array in arrays:

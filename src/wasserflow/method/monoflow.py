@@ -10,14 +10,15 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from wasserflow.divergence import named
-from wasserflow.errors import unknown
-from wasserflow.method.pair import Pair, PairConfig
+from wasserflow.errors import UserError, unknown
+from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig
 
 __all__ = ["MonoFlow", "MonoFlowConfig"]
 
@@ -37,6 +38,8 @@ class MonoFlowConfig(PairConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         named(self.h)
+        if not isfinite(self.shift):
+            raise UserError(f"--shift must be a finite number, not {self.shift}")
 
 
 class MonoFlow(Pair):
@@ -62,10 +65,11 @@ class MonoFlow(Pair):
                 lr_logit=2e-4 if image else 1e-3,
                 lr_generator=1e-4 if image else 1e-3,
                 betas=(0.5, 0.999),
+                penalty=0.0,
                 ema=0,
             )
         if name == "default":
-            return MonoFlowConfig() if image else MonoFlowConfig(batch=500, network="mlp", width=128, latent=8)
+            return MonoFlowConfig(**({} if image else FOR_VECTORS))
         raise unknown("recipe", name, ("default", "paper"))
 
     def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from wasserflow.divergence import named
 from wasserflow.errors import UserError, unknown
 from wasserflow.field import RatioField
-from wasserflow.method.pair import Pair, PairConfig, positive
+from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig, milestones, positive
 
 __all__ = ["VGrow", "VGrowConfig"]
 
@@ -40,10 +40,10 @@ class VGrowConfig(PairConfig):
     """
 
     divergence: str = "logd"
-    pool: int = 4
-    inner_steps: int = 4
+    pool: int = 1
+    inner_steps: int = 1
     ratio_steps: int = 1
-    step_size: float = 0.5
+    step_size: float = 1.0
     fit_epochs: tuple[int, ...] = (1,)
     fit_epochs_at: tuple[int, ...] = ()
     clamp: bool = False
@@ -52,6 +52,7 @@ class VGrowConfig(PairConfig):
         super().__post_init__()
         named(self.divergence)
         positive(self, "pool", "inner_steps", "ratio_steps", "step_size")
+        milestones(self, "fit_epochs_at")
         if len(self.fit_epochs) != len(self.fit_epochs_at) + 1 or min(self.fit_epochs, default=0) < 1:
             raise UserError("--fit-epochs needs positive numbers, one more of them than --fit-epochs-at has")
 
@@ -83,9 +84,11 @@ class VGrow(Pair):
                 lr_logit=1e-4,
                 lr_generator=1e-4,
                 halve_lr_at=tuple(loop * o for o in ((800, 1600, 2400) if colour else (400, 800))),
+                penalty=0.0,
                 ema=0,
                 pool=20,
                 inner_steps=20,
+                step_size=0.5,
                 fit_epochs=(5, 10, 15, 20),
                 fit_epochs_at=tuple(loop * o for o in ((600, 2000, 3000) if colour else (200, 1000, 1500))),
                 clamp=True,
@@ -97,13 +100,14 @@ class VGrow(Pair):
                 prior="uniform",
                 network="shallow",
                 width=256,
-                pool=1,
-                inner_steps=1,
+                lr_logit=1e-3,
+                lr_generator=1e-3,
+                penalty=0.0,
                 step_size=1.0,
                 ema=69_000,  # 0.99 per step of 1,000
             )
         if name == "default":
-            return VGrowConfig() if image else VGrowConfig(batch=500, network="mlp", width=128, latent=8)
+            return VGrowConfig(**({} if image else FOR_VECTORS))
         raise unknown("recipe", name, ("default", "paper"))
 
     def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:

@@ -17,8 +17,11 @@ def mlp(inputs: int, outputs: int, width: int, depth: int, activation: nn.Module
 
 
 def mlp_pair(shape: Sequence[int], latent: int, width: int) -> tuple[nn.Module, nn.Module]:
-    """A generator and a logit with three hidden layers each, SiLU between them."""
-    return _pair(shape, latent, width, 3, nn.SiLU())
+    """A generator and a logit with three hidden layers each.
+
+    Leaky ReLU, because a logit of smooth units does not see narrow modes: on a ring of eight it learns the ring.
+    """
+    return _pair(shape, latent, width, 3, nn.LeakyReLU(0.2))
 
 
 def shallow_pair(shape: Sequence[int], latent: int, width: int) -> tuple[nn.Module, nn.Module]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from wasserflow.errors import UserError, unknown
 from wasserflow.files import whole_or_nothing
@@ -16,6 +17,9 @@ __all__ = ["image_grid", "save_grid", "save_image"]
 
 WIDTH = 700
 """Pixels a grid aims at when it may choose its own magnification."""
+
+SMALL = 16
+"""Below this side pixels as squares hide the shape: such images are enlarged smoothly (bicubic)."""
 
 SEPARATOR = 224
 """Light grey, visible between dark images and between light ones."""
@@ -28,8 +32,8 @@ def image_grid(samples: Tensor, columns: int | None = None, scale: int | None = 
         samples: Images in model space, shape ``(N, C, H, W)`` in [-1, 1] (values beyond are clamped, those that
             are not numbers drawn mid-grey), C = 1 (grey), 3 (RGB) or 4 (RGBA).
         columns: Images in a row; by default the grid is about square.
-        scale: Whole factor by which pixels are repeated; by default small images grow until the grid is about
-            700 pixels wide.
+        scale: Whole factor by which images are enlarged, pixels repeated, or smoothly below 16 pixels a side; by
+            default small images grow until the grid is about 700 pixels wide.
 
     Returns:
         The picture, in mode ``L``, ``RGB`` or ``RGBA``.
@@ -43,8 +47,10 @@ def image_grid(samples: Tensor, columns: int | None = None, scale: int | None = 
     line = 2 if scale > 1 else 1
     step_y, step_x = height * scale + line, width * scale + line
 
-    images = samples.detach().float().nan_to_num(0.0, 1.0, -1.0).add(1).mul(127.5).round().clamp(0, 255)
-    pixels = images.to(torch.uint8).cpu().permute(0, 2, 3, 1).numpy().repeat(scale, 1).repeat(scale, 2)
+    images = samples.detach().float().cpu().nan_to_num(0.0, 1.0, -1.0).clamp(-1, 1)
+    smooth = max(height, width) < SMALL
+    images = interpolate(images, scale_factor=scale, mode="bicubic" if smooth else "nearest")
+    pixels = images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     canvas = np.full((rows * step_y + line, columns * step_x + line, channels), SEPARATOR, np.uint8)
     if channels == 4:
         canvas[..., 3] = 255

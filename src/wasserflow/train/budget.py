@@ -1,5 +1,6 @@
 """How long a run goes on, and how far it has come."""
 
+import math
 from dataclasses import asdict, dataclass
 
 from wasserflow.errors import UserError
@@ -41,8 +42,8 @@ class Budget:
     def __post_init__(self) -> None:
         given = {name: value for name, value in asdict(self).items() if value is not None}
         for name, value in given.items():
-            if not value > 0:
-                raise UserError(f"--{name.replace('_', '-')} must be above 0, not {value}")
+            if not 0 < value < math.inf:
+                raise UserError(f"--{name.replace('_', '-')} must be a finite number above 0, not {value}")
         if not given:
             raise UserError("a run needs a budget: give --images, --minutes or --cpu-minutes")
 

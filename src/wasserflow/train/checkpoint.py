@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -45,13 +46,31 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{row}/{key}": value for row, values in state.items() for key, value in values.items()}
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`."""
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], where: Path) -> None:
+    """The inverse of `optimizer_tensors`, with one sentence where it does not fit."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         row, key = name.split("/")
         state.setdefault(int(row), {})[key] = value
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    keys = _state_keys(cast(Any, type(optimizer)))
+    whole = state.keys() == set(range(len(parameters))) and all(held.keys() == keys for held in state.values())
+    if not whole or any(
+        v.ndim and v.shape != parameters[row].shape for row, held in state.items() for v in held.values()
+    ):
+        raise UserError(f"the optimisers' state in {where} does not fit this run's config.json")
+    for row, held in state.items():  # fused optimisers take it for granted that state lies in memory as weights do
+        state[row] = {key: torch.empty_like(parameters[row]).copy_(v) if v.ndim else v for key, v in held.items()}
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _state_keys(kind: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> set[str]:
+    """What an optimiser remembers of each parameter, which it tells only once it has made a step."""
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    optimizer = kind([parameter])
+    optimizer.step()
+    return set(optimizer.state[parameter])
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], progress: Progress) -> Path:
@@ -63,7 +82,10 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], progress: Progr
     path = folder / f"{progress.images:012d}.safetensors"
     with whole_or_nothing(path) as unfinished:
         held = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+        unfinished.touch()  # with the permissions of any new file, where safetensors would give its owner's only
+        allowed = unfinished.stat().st_mode
         save_file(held, unfinished, {"progress": json.dumps(asdict(progress))})
+        unfinished.chmod(allowed)
     cut_off = folder.glob(".*.safetensors")  # left by a process that was killed while it wrote
     for old in [*_checkpoints(folder)[KEPT:], *cut_off]:
         old.unlink(missing_ok=True)
@@ -79,13 +101,16 @@ def load_latest(folder: Path) -> tuple[dict[str, Tensor], Progress, Path]:
     broken = None
     for path in _checkpoints(folder):
         try:
+            path.open("rb").close()  # safetensors calls a file that may not be read absent
             with safe_open(path, "pt") as file:
-                progress = Progress(**json.loads(file.metadata()["progress"]))
+                progress = Progress(**json.loads((file.metadata() or {})["progress"]))
                 return {name: file.get_tensor(name) for name in file.keys()}, progress, path  # noqa: SIM118
+        except PermissionError as error:
+            raise UserError(f"{path} may not be read: {error.strerror}") from error
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            broken = f"{path.name}: {error}"
+            broken = f"{path.name}: {f'it lacks {error}' if isinstance(error, KeyError) else error}"
     if broken:
-        raise UserError(f"no checkpoint in {folder} can be read ({broken})")
+        raise UserError(f"no checkpoint in {folder} can be read ({broken}): train it again into another folder")
     raise UserError(f"{folder.parent} has no checkpoint yet: train it again into another folder")
 
 
@@ -94,7 +119,8 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: Path)
     try:
         network.load_state_dict(dict(tensors))
     except RuntimeError as error:
-        raise UserError(f"the weights in {where} do not fit this run's configuration: {error}") from error
+        first = str(error).strip().splitlines()[1:2] or [str(error)]  # one line for each weight that does not fit
+        raise UserError(f"the weights in {where} do not fit this run's config.json: {first[0].strip()}") from error
 
 
 def _checkpoints(folder: Path) -> list[Path]:

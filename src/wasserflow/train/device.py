@@ -21,7 +21,7 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
-def resolve_device(name: str | None) -> torch.device:
+def resolve_device(name: str | torch.device | None) -> torch.device:
     """The device called ``name``, or the best one here.
 
     Raises:
@@ -31,11 +31,13 @@ def resolve_device(name: str | None) -> torch.device:
         return torch.device(processes().device or "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps", "xpu"):  # torch also knows devices that hold no numbers
+            raise RuntimeError(device.type)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         here += ["mps"] * torch.backends.mps.is_available()
-        raise UserError(f"there is no device {name!r} here; devices: {', '.join(here)}") from error
+        raise UserError(f"there is no device {str(name)!r} here; devices: {', '.join(here)}") from error
     return device
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from wasserflow.train.device import mean_over_processes
@@ -32,8 +31,9 @@ class Fit:
             loss.backward(inputs=self.parameters)
         if self.processes > 1:
             gradients = [p.grad for p in self.parameters if p.grad is not None]
-            mean = mean_over_processes(parameters_to_vector(gradients))  # one message for all of them
-            vector_to_parameters(mean, gradients)
+            mean = mean_over_processes(torch.cat([g.flatten() for g in gradients]))  # one message for all of them
+            for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
         self.optimizer.step()
 
     def scale_rate(self, factor: float) -> None:
@@ -54,16 +54,19 @@ class Average:
     """
 
     def __init__(self, source: nn.Module, network: nn.Module, half_life: int) -> None:
-        self.source = source
         self.network = network.requires_grad_(False)
         self.half_life = half_life
+        pairs = zip(network.state_dict().values(), source.state_dict().values(), strict=True)
+        averaged, copied = [], []
+        for ours, theirs in pairs:
+            (averaged if ours.is_floating_point() else copied).append((ours, theirs))
+        self._ours, self._theirs = ([pair[i] for pair in averaged] for i in (0, 1))
+        self._copied = copied
 
     @torch.no_grad()
     def update(self, images: int, seen: int) -> None:
         """Take in the weights after a step of ``images`` images, ``seen`` of them in total."""
         decay = 0.5 ** (images / max(min(self.half_life, seen / 20), 1e-9))
-        ours, theirs = (list(net.state_dict().values()) for net in (self.network, self.source))
-        floating = [i for i, value in enumerate(ours) if value.is_floating_point()]
-        get_ema_multi_avg_fn(decay)([ours[i] for i in floating], [theirs[i] for i in floating], 0)
-        for i in set(range(len(ours))) - set(floating):
-            ours[i].copy_(theirs[i])
+        get_ema_multi_avg_fn(decay)(self._ours, self._theirs, 0)
+        for ours, theirs in self._copied:
+            ours.copy_(theirs)

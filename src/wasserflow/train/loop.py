@@ -3,14 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from shlex import quote
+from typing import Any, get_args
 
 import torch
 
 from wasserflow.data import Dataset
 from wasserflow.data import load as load_data
-from wasserflow.errors import UserError
+from wasserflow.errors import UserError, check_seed, unknown
 from wasserflow.method import METHODS, Pair
 from wasserflow.plot import draw_samples
 from wasserflow.train.budget import Budget
@@ -18,7 +20,7 @@ from wasserflow.train.checkpoint import load_latest, save_checkpoint
 from wasserflow.train.device import Precision, mean_over_processes, processes, resolve_device
 from wasserflow.train.interrupt import Interrupted, catch_signals
 from wasserflow.train.ledger import Clock, Ledger, Line
-from wasserflow.train.run import Run
+from wasserflow.train.run import Run, Source
 from wasserflow.train.trainer import Trainer
 
 __all__ = ["resume", "train"]
@@ -62,27 +64,37 @@ def train(
         UserError: If an input cannot be used, or the training diverges; the last good checkpoint stays.
         Interrupted: On Ctrl-C or SIGTERM, after saving.
     """
-    Run.check_free(out)
+    main = processes().is_main_process
+    if main:
+        Run.check_free(out)
+    name = next((name for name, method in METHODS.items() if type(model) is method), None)
+    if name is None:
+        raise UserError(f"a {type(model).__name__} cannot be trained: it is no model of {', '.join(METHODS)}")
+    if precision not in get_args(Precision):
+        raise unknown("precision", precision, get_args(Precision))
+    check_seed(seed)
+    _check_save_minutes(save_minutes)
     data = data if isinstance(data, Dataset) else load_data(data)
     where = resolve_device(device)
     trainer = Trainer(model, data, seed=seed, device=where, precision=precision)
     record = {
-        "method": next(name for name, method in METHODS.items() if type(model) is method),
+        "method": name,
         "config": dataclasses.asdict(model.config),
         "form": data.form.to_json(),
-        "data": {
-            "source": data.source,
-            "size": data.size,
-            "skip_corrupt": data.skip_corrupt,
-            "fingerprint": data.fingerprint,
-        },
+        "data": dataclasses.asdict(Source.of(data)),
         "seed": seed,
         "device": str(where),
         "precision": precision,
         "budget": dataclasses.asdict(budget),
     }
-    run = Run.create(out, record) if processes().is_main_process else Run(Path(out), record)
-    return _loop(trainer, run, budget, save_minutes, report)
+    run = Run.create(out, record) if main else Run(Path(out), record)
+    try:
+        with run.locked() if main else nullcontext():
+            return _loop(trainer, run, budget, save_minutes, report)
+    except BaseException:
+        if main:
+            run.discard()
+        raise
 
 
 def resume(
@@ -111,26 +123,36 @@ def resume(
         UserError: If the run cannot go on: no checkpoint, other data, or a budget already used up.
         Interrupted: On Ctrl-C or SIGTERM, after saving.
     """
+    main = processes().is_main_process
+    _check_save_minutes(save_minutes)
+    on = resolve_device(device)
     run = Run.open(path)
-    budget = budget or Budget(**run.record["budget"])
-    tensors, progress, where = load_latest(run.checkpoints)
-    if budget.done(progress) >= 1:
-        raise UserError(
-            f"{path} has used up its budget at {progress.images} images, {progress.seconds / 60:.1f} minutes: "
-            "give a larger --images, --minutes or --cpu-minutes to go on"
+    budget = budget or run.budget
+    with run.locked() if main else nullcontext():
+        tensors, progress, where = load_latest(run.checkpoints)
+        if budget.done(progress) >= 1:
+            raise UserError(
+                f"{path} has used up its budget at {progress.images} images, {progress.seconds / 60:.1f} minutes: "
+                "give a larger --images, --minutes or --cpu-minutes to go on"
+            )
+        trainer = Trainer(
+            run.build(),
+            run.load_data(data),
+            seed=run.record["seed"],
+            device=on,
+            precision=run.record["precision"],
         )
-    trainer = Trainer(
-        run.build(),
-        run.load_data(data),
-        seed=run.record["seed"],
-        device=resolve_device(device),
-        precision=run.record["precision"],
-    )
-    trainer.load(tensors, progress, where)
-    run.record["budget"] = dataclasses.asdict(budget)
-    if processes().is_main_process:
-        run.write_record()
-    return _loop(trainer, run, budget, save_minutes, report)
+        trainer.load(tensors, progress, where)
+        run.record["budget"] = dataclasses.asdict(budget)
+        if main:
+            run.write_record()
+            run.samples.mkdir(exist_ok=True)
+        return _loop(trainer, run, budget, save_minutes, report)
+
+
+def _check_save_minutes(minutes: float) -> None:
+    if not minutes > 0:
+        raise UserError(f"--save-minutes must be above 0, not {minutes}")
 
 
 def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, report: Report | None) -> Pair:
@@ -160,13 +182,17 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
     if main:
         _draw(trainer, run)
     if asked:
-        raise Interrupted(f"saved at {progress.images} images; wasserflow resume {run.path} goes on", asked[0])
+        raise Interrupted(
+            f"saved at {progress.images} images; wasserflow resume {quote(str(run.path))} goes on", asked[0]
+        )
     trainer.model.load_state_dict(trainer.sampler().state_dict())
     return trainer.model.eval()
 
 
 def _draw(trainer: Trainer, run: Run) -> None:
     samples = torch.cat(list(trainer.sampler().stream(GRID_SAMPLES, seed=0)))
+    if not samples.isfinite().all():
+        raise _diverged("a sample", trainer, run)
     draw_samples(samples, run.samples / f"{trainer.progress.images:012d}.png")
 
 
@@ -180,11 +206,17 @@ def _any_process(flag: bool, device: torch.device) -> bool:
 def _stop_if_diverged(line: Line, trainer: Trainer, run: Run) -> None:
     """Raise a `UserError` if a logged value or a weight is no longer finite."""
     wrong = [name for name, value in line.items() if value is not None and not math.isfinite(value)]
-    if not wrong and trainer.is_finite():
-        return
+    if wrong or not trainer.is_finite():
+        raise _diverged(wrong[0] if wrong else "a weight", trainer, run)
+
+
+def _diverged(what: str, trainer: Trainer, run: Run) -> UserError:
+    """The sentence about a training that has diverged: where, what is left of it, and which settings to lower."""
     kept = sorted(run.checkpoints.glob("*.safetensors"))
-    where = f"its last good checkpoint is {kept[-1]}" if kept else "it had no checkpoint yet"
-    raise UserError(
-        f"the training diverged by {trainer.progress.images} images ({wrong[0] if wrong else 'a weight'} is not "
-        f"finite); {where}: train again with lower --lr-logit and --lr-generator, or a smaller --step-size"
+    left = f"its last good checkpoint is {kept[-1]}" if kept else "it had no checkpoint yet, so nothing is kept"
+    settings = [f"--{name.replace('_', '-')}" for name in vars(trainer.model.config)]
+    lower = ", ".join(name for name in settings if name.startswith("--lr") or name == "--step-size")
+    return UserError(
+        f"the training diverged by {trainer.progress.images} images ({what} is not finite); {left}: "
+        f"train again with a lower {lower}"
     )

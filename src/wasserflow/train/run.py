@@ -1,27 +1,57 @@
 """A run: the folder that holds all that is needed to repeat, resume, sample and judge a training."""
 
+import errno
+import fcntl
 import json
+import os
 import platform
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from wasserflow.data import Dataset, Form
 from wasserflow.data import load as load_data
-from wasserflow.errors import UserError
+from wasserflow.errors import UserError, check_seed, unknown
 from wasserflow.files import whole_or_nothing
-from wasserflow.method import METHODS, Pair
-from wasserflow.train.budget import Progress
+from wasserflow.method import METHODS, Pair, PairConfig
+from wasserflow.record import read_as
+from wasserflow.train.budget import Budget, Progress
 from wasserflow.train.checkpoint import load_latest, load_weights, select
+from wasserflow.train.device import Precision, resolve_device
 
-__all__ = ["FORMAT", "Run", "load", "sample"]
+__all__ = ["FORMAT", "Run", "Source", "load", "sample"]
 
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """What finds a run's data again, and tells whether they are the same.
+
+    Args:
+        source: As in `Dataset`.
+        size: As in `Dataset`.
+        skip_corrupt: As in `Dataset`.
+        fingerprint: As in `Dataset`.
+    """
+
+    source: str
+    size: int | None
+    skip_corrupt: bool
+    fingerprint: str
+
+    @classmethod
+    def of(cls, data: Dataset) -> "Source":
+        """The source of a data set."""
+        return cls(data.source, data.size, data.skip_corrupt, data.fingerprint)
 
 
 class Run:
@@ -37,6 +67,7 @@ class Run:
         self.record = record
         self.checkpoints = path / "checkpoint"
         self.samples = path / "samples"
+        self._made: list[Path] = []
 
     @classmethod
     def create(cls, path: str | Path, record: Mapping[str, Any]) -> "Run":
@@ -48,24 +79,63 @@ class Run:
         path = Path(path)
         cls.check_free(path)
         run = cls(path, {"format": FORMAT, "wasserflow": version("wasserflow"), **record, "machine": machine()})
+        run._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             run.checkpoints.mkdir(parents=True)
             run.samples.mkdir()
-        except OSError as error:
-            raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
-        run.write_record()
+            run.write_record()
+        except (OSError, UserError) as error:
+            run.discard()
+            raise UserError(f"cannot make the run folder {path}: {getattr(error, 'strerror', error)}") from error
         return run
+
+    def discard(self) -> None:
+        """Undo `create` while there is no checkpoint: nothing could go on from what the folder holds."""
+        if any(self.checkpoints.glob("*.safetensors")):
+            return
+        for part in (self.checkpoints, self.samples):
+            shutil.rmtree(part, ignore_errors=True)
+        for file in ("config.json", "log.jsonl"):
+            with suppress(OSError):
+                (self.path / file).unlink(missing_ok=True)
+        for folder in self._made:
+            with suppress(OSError):
+                folder.rmdir()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training this run meanwhile; the system lets go of it however this one ends.
+
+        Raises:
+            UserError: If another process is at it.
+        """
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"{self.path} is being trained by another process: wait for it or stop it") from error
+            except OSError:
+                pass  # some network file systems have no locks
+            yield
+        finally:
+            os.close(handle)
 
     @staticmethod
     def check_free(path: str | Path) -> None:
         """Raise a `UserError` if a run cannot go into this folder because something is there."""
         path = Path(path)
-        if path.is_dir() and any(path.iterdir()):
-            raise UserError(
-                f"{path} exists and is not empty: choose another --out, or go on with it by wasserflow resume {path}"
-            )
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path} is a file: choose another --out for the run's folder")
+        try:
+            if path.is_dir() and any(path.iterdir()):
+                go_on = f", or go on with it by wasserflow resume {path}" if (path / "config.json").is_file() else ""
+                raise UserError(f"{path} exists and is not empty: choose another --out{go_on}")
+            there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        except OSError as error:
+            raise UserError(f"the run cannot go into {path}: {error.strerror}") from error
+        if not there.is_dir():
+            raise UserError(f"{there} is a file: choose another --out for the run's folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(f"nothing may be written into {there}: choose another --out for the run's folder")
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -82,38 +152,60 @@ class Run:
             raise UserError(f"{path} is not a run: it has no config.json")
         try:
             record = json.loads(file.read_text())
-            written_as = record["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{file} cannot be read as the record of a run ({error})") from error
-        if written_as != FORMAT:
+        if not isinstance(record, dict) or "format" not in record:
+            raise UserError(f"{file} is not the record of a run: it states no format")
+        if record["format"] != FORMAT:
             raise UserError(
-                f"{path} has format {written_as} (wasserflow {record.get('wasserflow', 'unknown')}), this is "
+                f"{path} has format {record['format']} (wasserflow {record.get('wasserflow', 'unknown')}), this is "
                 f"wasserflow {version('wasserflow')}, which reads format {FORMAT}: use the version that wrote it"
             )
-        missing = {"method", "config", "form", "data", "seed", "budget", "precision"} - record.keys()
-        if missing or record["method"] not in METHODS:
-            wrong = f"lacks {', '.join(sorted(missing))}" if missing else f"names the method {record['method']!r}"
-            raise UserError(f"{file} {wrong}: it is damaged or from another version")
-        return cls(path, record)
+        run = cls(path, record)
+        try:
+            run._check()
+        except (UserError, KeyError, ValueError, TypeError) as error:
+            wrong = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"{file} is damaged or from another version: {wrong}") from error
+        return run
+
+    def _check(self) -> None:
+        """Raise one of several errors if the record is not one that `create` could have written."""
+        _ = self.form, self.config, self.budget, self.data
+        check_seed(self.record["seed"])
+        if self.record["precision"] not in get_args(Precision):
+            raise unknown("precision", self.record["precision"], get_args(Precision))
 
     @property
     def form(self) -> Form:
         """How the data looked."""
         return Form.from_json(self.record["form"])
 
+    @property
+    def config(self) -> PairConfig:
+        """The method's settings."""
+        if self.record["method"] not in tuple(METHODS):
+            raise unknown("method", self.record["method"], METHODS)
+        return read_as(METHODS[self.record["method"]].Config, self.record["config"], "config")
+
+    @property
+    def budget(self) -> Budget:
+        """When it ends."""
+        return read_as(Budget, self.record["budget"], "budget")
+
+    @property
+    def data(self) -> "Source":
+        """What it is trained on."""
+        return read_as(Source, self.record["data"], "data")
+
     def build(self) -> Pair:
         """The run's model, with fresh weights."""
-        method = METHODS[self.record["method"]]
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in self.record["config"].items()}
-        try:
-            config = method.Config(**settings)
-        except TypeError as error:
-            raise UserError(
-                f"{self.path / 'config.json'} has settings that this version does not know: {error}"
-            ) from error
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.record["seed"])
-            return method(config, self.form.shape)
+            try:
+                return METHODS[self.record["method"]](self.config, self.form.shape)  # type: ignore[arg-type]
+            except (UserError, ValueError, RuntimeError) as error:
+                raise UserError(f"no network can be built from {self.path / 'config.json'}: {error}") from error
 
     def load_data(self, data: Any = None) -> Dataset:
         """The data the run was trained on, found again or handed over.
@@ -121,14 +213,20 @@ class Run:
         Raises:
             UserError: If they cannot be found, or are not the same.
         """
-        known = self.record["data"]
-        if data is None and known["source"] == "array":
+        known = self.data
+        if data is None and known.source == "array":
             raise UserError(f"{self.path} was trained on an array in memory: hand it over as data=...")
         if not isinstance(data, Dataset):
-            source = known["source"] if data is None else data
-            data = load_data(source, size=known["size"], skip_corrupt=known["skip_corrupt"])
-        if data.fingerprint != known["fingerprint"]:
-            raise UserError(f"the data in {data.source} are not those that {self.path} was trained on")
+            try:
+                source = known.source if data is None else data
+                data = load_data(source, size=known.size, skip_corrupt=known.skip_corrupt)
+            except UserError as error:
+                raise UserError(f"the data that {self.path} was trained on cannot be had: {error}") from error
+        if data.fingerprint != known.fingerprint:
+            raise UserError(
+                f"the data in {data.source} are not those that {self.path} was trained on: "
+                "put those back, or train a new run"
+            )
         return data
 
     def write_record(self) -> None:
@@ -138,9 +236,13 @@ class Run:
 
     def log(self, line: Mapping[str, float | int | None]) -> None:
         """Append a line to ``log.jsonl``."""
+        words = (json.dumps(line) + "\n").encode()
         try:
-            with (self.path / "log.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            with (self.path / "log.jsonl").open("ab", buffering=0) as file:
+                before = file.tell()
+                if (file.write(words) or 0) < len(words):  # the disk is full: leave no half line
+                    file.truncate(before)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise UserError(f"cannot write {self.path / 'log.jsonl'}: {error.strerror}") from error
 
@@ -149,25 +251,26 @@ class Run:
         return load_latest(self.checkpoints)[1]
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu") -> Pair:
+def load(path: str | Path, *, device: str | torch.device | None = "cpu") -> Pair:
     """The model of a run at its newest checkpoint, in evaluation mode.
 
     Networks with an average of weights have it loaded: samples are drawn from the average, where there is one.
 
     Args:
         path: The run's folder.
-        device: Where to put the model.
+        device: Where to put the model; None for the best device here.
 
     Raises:
-        UserError: If there is no such run, or it has no readable checkpoint.
+        UserError: If there is no such run or device, or it has no readable checkpoint.
     """
+    where_to = resolve_device(device)
     run = Run.open(path)
     model = run.build()
     tensors, _, where = load_latest(run.checkpoints)
     load_weights(model, select("model", tensors), where)
     for name in model.averages():
         load_weights(model.get_submodule(name), select(f"average/{name}", tensors), where)
-    return model.to(device).eval()
+    return model.to(where_to).eval()
 
 
 def sample(path: str | Path, n: int, *, seed: int = 0, device: str | torch.device = "cpu") -> np.ndarray:

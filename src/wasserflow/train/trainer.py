@@ -94,14 +94,14 @@ class Trainer:
         for name, average in self.averages.items():
             load_weights(average.network, select(f"average/{name}", tensors), where)
         for name, optimizer in self.optimizers.items():
-            load_optimizer(optimizer, select(f"optimizer/{name}", tensors))
+            load_optimizer(optimizer, select(f"optimizer/{name}", tensors), where)
         self.progress = dataclasses.replace(progress)
         self.data.seen = progress.images
 
     def is_finite(self) -> bool:
-        """Whether all weights are; waits for the device."""
-        values = [value for value in self.model.state_dict().values() if value.is_floating_point()]
-        return bool(torch.stack([value.isfinite().all() for value in values]).all())
+        """Whether all that a checkpoint would hold is; waits for the device."""
+        values = [value for value in self.tensors().values() if value.is_floating_point()]
+        return bool(torch.stack([value.isfinite().all().to(self.rng.device) for value in values]).all())
 
     def sampler(self) -> Pair:
         """The model that samples are drawn from, up to date."""

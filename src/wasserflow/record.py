@@ -1,0 +1,51 @@
+"""Reading back what a run's ``config.json`` says, which a person or another version may have changed."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+__all__ = ["read_as"]
+
+T = TypeVar("T")
+
+
+def read_as(kind: type[T], record: object, name: str) -> T:
+    """A dataclass from what JSON made of it: lists become tuples, every field must be there and of its type.
+
+    Args:
+        kind: The dataclass.
+        record: What should be its fields.
+        name: How an error message calls it.
+
+    Raises:
+        ValueError: If a field is missing, unknown or of another type; the message names it.
+    """
+    if not isinstance(record, Mapping):
+        raise ValueError(f"{name} is {record!r} rather than a table of settings")
+    hints = get_type_hints(kind)
+    fields = {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for field in sorted(fields.keys() ^ record.keys()):
+        raise ValueError(f"{name}.{field} is {'missing' if field in fields else 'unknown to this version'}")
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
+    for field, value in values.items():
+        if not _fits(value, fields[field]):
+            raise ValueError(f"{name}.{field} is {record[field]!r}, which is of the wrong type")
+    return kind(**values)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value is of a type, as far as the fields of dataclasses use types."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in inner
+    if origin is UnionType:
+        return any(_fits(value, one) for one in inner)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return len(kinds) == len(value) and all(map(_fits, value, kinds))
+    if kind is NoneType:
+        return value is None
+    return type(value) in ((int, float) if kind is float else (kind,))

@@ -1,0 +1,277 @@
+"""Every command from end to end, on runs so small that they learn nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+from pyarrow import csv, parquet
+
+import wasserflow as wf
+from wasserflow.cli import demo, main
+from wasserflow.train.checkpoint import load_latest
+
+TINY = ["--width", "4", "--batch", "32", "--images", "64"]
+RNG = np.random.default_rng(0)
+
+
+# info, help
+
+
+def test_usage_and_version(done):
+    usage = done("--help")
+    assert all(f"\n  {name} " in usage for name in ("demo", "train", "resume", "sample", "evaluate", "info"))
+    assert done("--version") == f"{version('wasserflow')}\n"
+
+
+@pytest.mark.parametrize("command", ["demo", "resume", "sample", "evaluate", "info"])
+def test_help(done, command):
+    assert f"usage: wasserflow {command}" in done(command, "--help")
+
+
+def test_help_of_methods(done):
+    assert "vgrow" in (methods := done("train", "--help"))
+    assert "monoflow" in methods
+    assert "kl, js, logd, jeffreys" in " ".join(done("train", "vgrow", "--help").split())
+    assert "--shift" in done("train", "monoflow", "--help")
+
+
+def test_info(done, here, monkeypatch):
+    monkeypatch.setenv("WASSERFLOW_DATA", str(here))
+    said = done("info")
+    assert f"torch {torch.__version__}" in said
+    assert str(here) in said
+    assert "digits         embedded" in said
+    assert "mnist          absent" in said
+
+
+def test_answers_before_torch_is_loaded():
+    program = "import sys; from wasserflow.cli import main; sys.exit(main(['trian']) + 10 * ('torch' in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 2
+
+
+# train, resume
+
+
+@pytest.mark.parametrize("method", ["vgrow", "monoflow"])
+@pytest.mark.parametrize("data", ["digits", "ring"])
+def test_train(done, method, data):
+    extra = ["--pool", "1", "--inner-steps", "1"] if method == "vgrow" else ["--h", "arcsinh", "--shift", "3"]
+    said = done("train", method, "--data", data, *TINY, *extra, "--seed", "3", "--out", "new/r")
+    assert "trained: new/r" in said
+    assert "wasserflow sample new/r" in said
+    record = json.loads(Path("new/r/config.json").read_text())
+    assert (record["method"], record["seed"], record["budget"]["images"]) == (method, 3, 64)
+    assert record["config"]["width"] == 4
+    assert list(Path("new/r/samples").iterdir())
+    assert json.loads(Path("new/r/log.jsonl").read_text().splitlines()[-1])["images"] >= 64
+
+
+def test_paper_recipe(done):
+    done("train", "vgrow", "--data", "ring", "--recipe", "paper", "--batch", "50", "--images", "50", "--out", "r")
+    settings = json.loads(Path("r/config.json").read_text())["config"]
+    assert (settings["network"], settings["prior"], settings["batch"]) == ("shallow", "uniform", 50)
+
+
+def _folder():
+    for kind in ("a", "b"):
+        Path("pictures", kind).mkdir(parents=True)
+        for i in range(15):
+            Image.fromarray(RNG.integers(0, 255, (9 + i, 12, 3), dtype=np.uint8)).save(f"pictures/{kind}/{i}.png")
+    return ["pictures", "--size", "8"]
+
+
+def _tar():
+    folder = _folder()[0]
+    subprocess.run(["tar", "czf", "pictures.tgz", folder], check=True)
+    return ["pictures.tgz", "--size", "8"]
+
+
+def _npz():
+    np.savez("v.npz", x=RNG.normal(size=(50, 2)))
+    return ["v.npz"]
+
+
+def _npy():
+    np.save("v.npy", RNG.integers(0, 255, (50, 8, 8, 3), dtype=np.uint8))
+    return ["v.npy"]
+
+
+def _idx():
+    pixels = RNG.integers(0, 255, (30, 8, 8), dtype=np.uint8)
+    sizes = np.array(pixels.shape, ">u4").tobytes()
+    Path("pixels-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + sizes + pixels.tobytes())
+    return ["pixels-idx3-ubyte"]
+
+
+def _parquet():
+    parquet.write_table(pa.table({"a": RNG.normal(size=50), "b": RNG.integers(0, 9, 50)}), "t.parquet")
+    return ["t.parquet"]
+
+
+def _odd_path():
+    Path("sub folder", "größe").mkdir(parents=True)
+    np.save("sub folder/größe/v v.npy", RNG.normal(size=(50, 2)))
+    return ["sub folder/größe/v v.npy"]
+
+
+@pytest.mark.parametrize("make", [_folder, _tar, _npz, _npy, _idx, _parquet, _odd_path], ids=lambda make: make.__name__)
+def test_train_on_files(done, make):
+    done("train", "monoflow", "--data", *make(), *TINY, "--out", "runs of mine/r")
+    done("sample", "runs of mine/r", "-n", "3", "--out", "x.npy")
+    assert len(np.load("x.npy")) == 3
+
+
+def test_corrupt_images_are_skipped_on_demand(run):
+    data = _folder()
+    os.truncate("pictures/a/7.png", 50)
+    said = run("train", "monoflow", "--data", *data, "--skip-corrupt", *TINY, "--out", "r")
+    assert said.code == 0
+    assert run("resume", "r", "--images", "128").code == 0
+
+
+def test_dry_run_leaves_nothing(done, here):
+    said = done("train", "vgrow", "--data", "digits", "--width", "4", "--images", "90", "--out", "r", "--dry-run")
+    assert '"divergence": "logd"' in said
+    assert "images/s" in said
+    assert "90 images: about" in said
+    assert not list(here.iterdir())
+
+
+def test_resume_in_another_folder_after_a_move(done, monkeypatch):
+    np.save("v.npy", RNG.normal(size=(50, 2)))
+    done("train", "monoflow", "--data", "v.npy", *TINY, "--out", "r")
+    Path("elsewhere").mkdir()
+    Path("r").rename("elsewhere/s")
+    monkeypatch.chdir("elsewhere")
+    said = done("resume", "s", "--images", "128")
+    assert "trained: s" in said
+    assert load_latest(Path("s/checkpoint"))[1].images == 128
+    assert json.loads(Path("s/config.json").read_text())["budget"]["images"] == 128
+
+
+def test_a_named_set_wins_over_a_file_of_its_name(done):
+    Path("digits").write_text("x")
+    done("train", "monoflow", "--data", "digits", *TINY, "--out", "r")
+
+
+def test_pictures_that_were_thrown_away_are_no_loss(done, digits):
+    for path in (digits / "samples").iterdir():
+        path.unlink()
+    (digits / "samples").rmdir()
+    done("resume", digits, "--images", "400")
+    assert list((digits / "samples").iterdir())
+
+
+def test_a_checkpoint_can_be_read_by_whoever_can_read_the_run(digits):
+    modes = {path.stat().st_mode & 0o777 for path in (digits / "config.json", *(digits / "checkpoint").iterdir())}
+    assert len(modes) == 1
+
+
+def test_two_processes(here):
+    """As many as ``accelerate launch`` starts; the run goes on in one."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "wasserflow"]
+    words = ["train", "monoflow", "--data", "digits", *TINY, "--out", "r"]
+    first = subprocess.run([*launch, *words], capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("trained: r") == 1
+    assert main(["resume", "r", "--images", "128"]) == 0
+    assert load_latest(Path("r/checkpoint"))[1].images == 128
+
+
+# sample
+
+
+def test_images_come_back_in_their_own_form(done, runs):
+    said = done("sample", runs / "digits", "-n", "12", "--out", "x.npy", "--seed", "4")
+    assert "12 samples -> x.npy: averaged weights at 320 images, seed 4" in said
+    array = np.load("x.npy")
+    assert (array.dtype, array.shape) == (np.uint8, (12, 8, 8))
+    assert np.array_equal(array, wf.sample(runs / "digits", 12, seed=4))
+    done("sample", runs / "digits", "-n", "12", "--out", "x", "--seed", "4")
+    names = sorted(Path("x").iterdir())
+    assert [path.name for path in names] == [f"{i:02}.png" for i in range(12)]
+    assert np.array_equal(np.stack([np.asarray(Image.open(path)) for path in names]), array)
+    done("sample", runs / "digits", "-n", "12", "--out", "x.png")
+    with Image.open("x.png") as grid:
+        assert grid.mode == "L"
+        assert min(grid.size) > 100
+
+
+@pytest.mark.parametrize(("suffix", "read"), [(".csv", csv.read_csv), (".parquet", parquet.read_table)])
+def test_tables_come_back_with_their_names_and_types(done, runs, suffix, read):
+    done("sample", runs / "table", "-n", "50", "--out", f"x{suffix}")
+    table = read(f"x{suffix}")
+    assert table.column_names == ["height", "count", "mass in kg"]
+    assert [str(kind) for kind in table.schema.types] == ["double", "int64", "double"]
+    assert table.num_rows == 50
+    expected = wf.sample(runs / "table", 50)
+    assert np.allclose(np.stack([column.to_numpy() for column in table.columns], 1), expected)
+
+
+@pytest.mark.parametrize("out", ["x.npy", "x.png"])
+def test_same_seed_same_file(done, runs, out):
+    contents = []
+    for seed in ("7", "7", "8"):
+        done("sample", runs / "ring", "-n", "20", "--out", out, "--seed", seed)
+        contents.append(Path(out).read_bytes())
+    assert contents[0] == contents[1] != contents[2]
+
+
+@pytest.mark.parametrize("name", ["ring", "digits"])
+def test_fewer_are_a_prefix_of_more(done, runs, name):
+    done("sample", runs / name, "-n", "10", "--out", "few.npy", "--batch", "3")
+    done("sample", runs / name, "-n", "1000", "--out", "many.npy", "--batch", "170")
+    few, many = np.load("few.npy"), np.load("many.npy")
+    assert len(many) == 1000
+    assert np.abs(many[:10].astype(float) - few).max() <= (1 if few.dtype == np.uint8 else 1e-5)
+
+
+def test_a_million_samples_need_no_more_memory_than_ten(runs, here):
+    peaks = []
+    for n in (10, 1_000_000):
+        words = ["sample", str(runs / "ring"), "-n", str(n), "--out", "x.npy"]
+        process = subprocess.Popen([sys.executable, "-m", "wasserflow", *words], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = status
+        assert status == 0
+        peaks.append(used.ru_maxrss)
+    assert np.load("x.npy", mmap_mode="r").shape == (1_000_000, 2)
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+# evaluate, demo
+
+
+def test_evaluate(done, digits):
+    said = done("evaluate", digits, "-n", "100")
+    stored = json.loads((digits / "metrics.json").read_text())
+    names = [row["name"] for row in stored["rows"]]
+    assert {"frechet", "kernel", "sliced", "precision", "recall"} <= set(names)
+    assert all(name in said for name in names)
+    assert (stored["count"], stored["images"], stored["split"]) == (100, 320, "test")
+    done("evaluate", digits, "--split", "validation", "--seed", "-3")
+    assert json.loads((digits / "metrics.json").read_text())["split"] == "validation"
+
+
+def test_evaluate_points(done, runs):
+    said = done("evaluate", runs / "ring", "-n", "500")
+    assert "energy" in said
+    assert "modes" in said
+
+
+def test_demo(done, monkeypatch, here):
+    monkeypatch.setattr(demo, "MINUTES", 0.02)
+    said = done("demo")
+    for name in ("samples.png", "flow.gif", "metrics.json"):
+        assert (here / "wasserflow-demo" / name).stat().st_size
+        assert f"wasserflow-demo/{name}" in said
+    assert "frechet" in said
+    assert "images/s" in said
