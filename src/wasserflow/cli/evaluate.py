@@ -19,6 +19,9 @@ from wasserflow.train import Run, load
 __all__ = ["evaluate_run", "run"]
 
 
+Cells = tuple[str, str, str, str]  # a row: name, for the samples, for real data, which is better
+
+
 @dataclass(frozen=True)
 class EvaluateFlags:
     """Compare a run's samples with held-out data; print the figures and store them in the run's metrics.json.
@@ -52,9 +55,26 @@ def run(argv: Sequence[str]) -> None:
 
 
 def evaluate_run(
-    path: Path, *, n: int, split: str = "test", features: str = "pixels", seed: int = 0, device: str | None = None
+    path: Path,
+    *,
+    n: int,
+    split: str = "test",
+    features: str = "pixels",
+    seed: int = 0,
+    device: str | None = None,
+    above: Sequence[Cells] = (),
 ) -> Report:
-    """Evaluate a run, print the figures, and store them in ``metrics.json`` with what they were measured on."""
+    """Evaluate a run, print the figures, and store them in ``metrics.json`` with what they were measured on.
+
+    Args:
+        path: The run's folder.
+        n: How many samples to draw, at most as many as are held out.
+        split: What to compare with.
+        features: What images are compared by.
+        seed: Of the samples and of every choice in the evaluation.
+        device: Where to compute.
+        above: Rows of the table that stand before the figures.
+    """
     folder = Run.open(path)
     model = load(path, device=device)
     data = folder.load_data()
@@ -66,15 +86,17 @@ def evaluate_run(
         with whole_or_nothing(path / "metrics.json") as unfinished:
             unfinished.write_text(json.dumps(measured, indent=2) + "\n")
     finally:  # neither a full disk nor a reader that has gone costs the figures
-        _print(report)
+        _print(report, above)
     return report
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, above: Sequence[Cells]) -> None:
     """The figures as a table, each beside its floor."""
     table = Table()
     for column in ("", "samples", "real data", "better"):
         table.add_column(column, justify="left" if not column else "right")
+    for cells in above:
+        table.add_row(*cells)
     for row in report.rows:
         error = f" ± {row.error:.2g}" if row.error is not None else ""
         table.add_row(

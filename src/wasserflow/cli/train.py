@@ -20,12 +20,13 @@ from wasserflow.errors import check_seed, unknown
 from wasserflow.method import METHODS, Pair, PairConfig
 from wasserflow.train import Budget, Run, train
 from wasserflow.train.device import Precision, processes, resolve_device
-from wasserflow.train.ledger import peak_memory_mb
+from wasserflow.train.ledger import memory_mb
 from wasserflow.train.trainer import Trainer
 
 __all__ = ["run"]
 
-TIMED_STEPS = 3
+MOST_STEPS = 8
+ENOUGH_SECONDS = 5.0  # of timing, for a dry run: one step can take minutes
 
 
 @dataclass(frozen=True)
@@ -133,14 +134,15 @@ def _estimate(model: Pair, data: Dataset, flags: TrainFlags, budget: Budget) -> 
     trainer = Trainer(model, data, seed=flags.seed, device=device, precision=flags.precision)
     settings = {"method": type(model).__name__, "data": data.source, "shape": model.shape, "device": str(device)}
     print(json.dumps(settings | dataclasses.asdict(model.config), indent=2))
-    trainer.step()
-    seen, started = trainer.progress.images, time.perf_counter()
-    for _ in range(TIMED_STEPS):
+    times: list[float] = []
+    while len(times) < MOST_STEPS and sum(times) < ENOUGH_SECONDS:
+        started = time.perf_counter()
         trainer.step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    rate = (trainer.progress.images - seen) / (time.perf_counter() - started)
-    print(f"{len(data.train):,} training samples; {rate:,.0f} images/s; {peak_memory_mb():,} MB")
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    rate = trainer.progress.images / len(times) / min(times)  # the first step is slow: it warms up
+    print(f"{len(data.train):,} training samples; {rate:,.0f} images/s; {memory_mb():,} MB")
     limits = [("minutes", budget.minutes), ("CPU minutes", budget.cpu_minutes)]
     for name, limit in limits:
         if limit is not None:

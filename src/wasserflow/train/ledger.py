@@ -1,9 +1,8 @@
 """What a run reports as it goes: time used, means of what the steps return, speed, memory, time left."""
 
-import resource
-import sys
 import time
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -60,16 +59,15 @@ class Ledger:
             "cpu_seconds": round(progress.cpu_seconds, 2),
             "images_per_second": round(rate, 2),
             "seconds_left": round(max(progress.seconds / done - progress.seconds, 0), 1),
-            "memory_mb": peak_memory_mb(),
+            "memory_mb": memory_mb(),
             **means,
         }
         self._start(progress)
         return line
 
 
-def peak_memory_mb() -> int:
-    """Peak memory in MB: of the GPU where there is one in use, of the process otherwise."""
+def memory_mb() -> int:
+    """Memory in MB: the peak on the GPU where one is in use, what the process holds now otherwise."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() >> 20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak >> (20 if sys.platform == "darwin" else 10)
+    return psutil.Process().memory_info().rss >> 20

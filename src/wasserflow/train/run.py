@@ -1,7 +1,6 @@
 """A run: the folder that holds all that is needed to repeat, resume, sample and judge a training."""
 
 import errno
-import fcntl
 import json
 import os
 import platform
@@ -16,6 +15,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from wasserflow.data import Dataset, Form
 from wasserflow.data import load as load_data
@@ -30,6 +30,7 @@ from wasserflow.train.device import Precision, resolve_device
 __all__ = ["FORMAT", "Run", "Source", "load", "sample"]
 
 FORMAT = 1
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Run:
             return
         for part in (self.checkpoints, self.samples):
             shutil.rmtree(part, ignore_errors=True)
-        for file in ("config.json", "log.jsonl"):
+        for file in ("config.json", "log.jsonl", LOCK):
             with suppress(OSError):
                 (self.path / file).unlink(missing_ok=True)
         for folder in self._made:
@@ -109,17 +110,15 @@ class Run:
         Raises:
             UserError: If another process is at it.
         """
-        handle = os.open(self.path, os.O_RDONLY)
+        lock = FileLock(self.path / LOCK)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"{self.path} is being trained by another process: wait for it or stop it") from error
-            except OSError:
-                pass  # some network file systems have no locks
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(f"{self.path} is being trained by another process: wait for it or stop it") from error
+        try:
             yield
         finally:
-            os.close(handle)
+            lock.release()
 
     @staticmethod
     def check_free(path: str | Path) -> None:
