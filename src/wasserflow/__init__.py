@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wasserflow.field import RatioField
     from wasserflow.flow import flow
     from wasserflow.method import MonoFlow, VGrow
-    from wasserflow.train import Budget, Interrupted, load, resume, sample, train
+    from wasserflow.train import Budget, Interrupted, evaluate, load, resume, sample, train
 
 __all__ = [
     "Budget",
@@ -23,6 +23,7 @@ __all__ = [
     "RatioField",
     "UserError",
     "VGrow",
+    "evaluate",
     "flow",
     "load",
     "resume",
@@ -35,7 +36,7 @@ _HOMES = {
     "field": ("RatioField",),
     "flow": ("flow",),
     "method": ("MonoFlow", "VGrow"),
-    "train": ("Budget", "Interrupted", "load", "resume", "sample", "train"),
+    "train": ("Budget", "Interrupted", "evaluate", "load", "resume", "sample", "train"),
 }
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

@@ -142,7 +142,6 @@ CATALOGUE = (
         lambda d: (d / 2).exp() / 2,
         lambda d: (d / 2).exp(),
         f=lambda rho: (rho.sqrt() - 1).square(),
-        estimate=lambda d_p, d_q: 2 - (d_q / 2).exp().mean() - (-d_p / 2).exp().mean(),
         bounds=(-inf, D_MAX),
     ),
     Map("arcsinh", lambda d: (1 + d.square()).rsqrt(), torch.asinh),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from wasserflow.divergence import Map
+from wasserflow.divergence import Map, named
 
 __all__ = ["RatioField", "logit_and_gradient"]
 
@@ -31,13 +31,13 @@ class RatioField:
     rate ``E_q[s(d) |grad d|^2]`` for every map (Gao et al., 2019, arXiv 1901.08469; Yi et al., 2023, arXiv 2302.01075).
 
     Args:
-        logit: Gives ``d(x)``, shape (N,), for points (N, *); differentiable in ``x``.
-        map: Row of `wasserflow.divergence`.
+        logit: Gives ``d(x)``, shape (N,), for points (N, *), each on its own (no batch statistics); differentiable.
+        map: Row of `wasserflow.divergence`, or its name.
     """
 
-    def __init__(self, logit: Module | Callable[[Tensor], Tensor], map: Map) -> None:
+    def __init__(self, logit: Module | Callable[[Tensor], Tensor], map: Map | str) -> None:
         self.logit = logit
-        self.map = map
+        self.map = named(map) if isinstance(map, str) else map
 
     def at(self, particles: Tensor, t: float | None = None) -> Callable[[Tensor], Tensor]:
         """The velocity anywhere; it depends on the particles through the logit alone."""

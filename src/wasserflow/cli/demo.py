@@ -10,13 +10,13 @@ import torch
 import tyro
 from PIL import Image
 
-from wasserflow.cli.evaluate import evaluate_run
+from wasserflow.cli.evaluate import print_report
 from wasserflow.cli.progress import show_progress
 from wasserflow.data import load as load_data
 from wasserflow.errors import check_seed
 from wasserflow.method import VGrow
 from wasserflow.plot import draw_samples, save_gif
-from wasserflow.train import Budget, Run, train
+from wasserflow.train import Budget, Run, evaluate, train
 
 __all__ = ["run"]
 
@@ -54,10 +54,10 @@ def run(argv: Sequence[str]) -> None:
     speed = ("images/s", f"{last['images'] / last['seconds']:,.0f}", "", "higher")
     # 2 log 2 is the loss of a classifier that cannot tell samples from data
     loss = ("density-ratio loss", f"{last['ratio_loss']:.4g}", f"{2 * math.log(2):.4g}", "higher")
-    evaluate_run(flags.out, n=len(data.test), seed=flags.seed, above=(speed, loss))
+    evaluate(flags.out, n=len(data.test), seed=flags.seed, show=lambda report: print_report(report, (speed, loss)))
     for name, what in {
         "samples.png": "digits it drew",
-        "flow.gif": "one batch of particles from noise to digits",
+        "flow.gif": "one batch of particles G(z), from the untrained generator to digits",
         "metrics.json": "the figures",
     }.items():
         print(f"{flags.out / name}: {what}")

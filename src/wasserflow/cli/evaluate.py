@@ -1,23 +1,18 @@
 """``wasserflow evaluate RUN``."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wasserflow.errors import UserError, check_seed
-from wasserflow.files import whole_or_nothing
-from wasserflow.metric import Report, evaluate
-from wasserflow.train import Run, load
+from wasserflow.metric import Report
+from wasserflow.train import evaluate
 
-__all__ = ["evaluate_run", "run"]
-
+__all__ = ["print_report", "run"]
 
 Cells = tuple[str, str, str, str]  # a row: name, for the samples, for real data, which is better
 
@@ -47,51 +42,20 @@ class EvaluateFlags:
 def run(argv: Sequence[str]) -> None:
     """Evaluate a run."""
     flags = tyro.cli(EvaluateFlags, args=argv, prog="wasserflow evaluate")
-    if flags.n < 1:
-        raise UserError(f"-n must be at least 1, not {flags.n}")
-    check_seed(flags.seed)
-    evaluate_run(flags.run, n=flags.n, split=flags.split, features=flags.features, seed=flags.seed, device=flags.device)
+    evaluate(
+        flags.run,
+        n=flags.n,
+        split=flags.split,
+        features=flags.features,
+        seed=flags.seed,
+        device=flags.device,
+        show=print_report,
+    )
     print(f"stored in {flags.run / 'metrics.json'}")
 
 
-def evaluate_run(
-    path: Path,
-    *,
-    n: int,
-    split: str = "test",
-    features: str = "pixels",
-    seed: int = 0,
-    device: str | None = None,
-    above: Sequence[Cells] = (),
-) -> Report:
-    """Evaluate a run, print the figures, and store them in ``metrics.json`` with what they were measured on.
-
-    Args:
-        path: The run's folder.
-        n: How many samples to draw, at most as many as are held out.
-        split: What to compare with.
-        features: What images are compared by.
-        seed: Of the samples and of every choice in the evaluation.
-        device: Where to compute.
-        above: Rows of the table that stand before the figures.
-    """
-    folder = Run.open(path)
-    model = load(path, device=device)
-    data = folder.load_data()
-    samples = torch.cat([batch.cpu() for batch in model.stream(min(n, len(data.split(split))), seed=seed)])
-    report = evaluate(samples, data, split=split, features=features, seed=seed)
-    progress = folder.progress()
-    measured = {"images": progress.images, "cpu_minutes": round(progress.cpu_seconds / 60, 2), **report.to_json()}
-    try:
-        with whole_or_nothing(path / "metrics.json") as unfinished:
-            unfinished.write_text(json.dumps(measured, indent=2) + "\n")
-    finally:  # neither a full disk nor a reader that has gone costs the figures
-        _print(report, above)
-    return report
-
-
-def _print(report: Report, above: Sequence[Cells]) -> None:
-    """The figures as a table, each beside its floor."""
+def print_report(report: Report, above: Sequence[Cells] = ()) -> None:
+    """The figures as a table, each beside its floor, below the rows that stand ``above`` them."""
     table = Table()
     for column in ("", "samples", "real data", "better"):
         table.add_column(column, justify="left" if not column else "right")

@@ -39,7 +39,11 @@ def run(argv: Sequence[str]) -> None:
     flags = tyro.cli(ResumeFlags, args=argv, prog="wasserflow resume")
     totals = (flags.images, flags.minutes, flags.cpu_minutes)
     budget = None if totals == (None, None, None) else Budget(*totals)
-    with show_progress() as report:
-        resume(flags.run, budget=budget, device=flags.device, save_minutes=flags.save_minutes, report=report)
-    if processes().is_main_process:
+    main = processes().is_main_process
+    try:
+        with show_progress() as report:
+            resume(flags.run, budget=budget, device=flags.device, save_minutes=flags.save_minutes, report=report)
+    finally:
+        processes().destroy_process_group()
+    if main:
         print(f"trained: {flags.run}")

@@ -34,8 +34,7 @@ class TrainFlags:
     """The run.
 
     Args:
-        data: A named set (see wasserflow info), a folder or tar archive of images, or a .npy, .npz, idx, .csv or
-            .parquet file.
+        data: A named set, a folder or tar archive of images, or a .npy, .npz, idx, .csv or .parquet file.
         out: The run's folder, which must not exist yet.
         size: Crop images to a square and resize them to this many pixels a side.
         skip_corrupt: Leave out images that cannot be decoded, instead of stopping at the first.
@@ -93,18 +92,21 @@ def run(argv: Sequence[str]) -> None:
     if flags.dry_run:
         _estimate(model, data, flags, budget)
         return
-    with show_progress() as report:
-        train(
-            model,
-            data,
-            budget=budget,
-            out=flags.out,
-            seed=flags.seed,
-            device=flags.device,
-            precision=flags.precision,
-            save_minutes=flags.save_minutes,
-            report=report,
-        )
+    try:
+        with show_progress() as report:
+            train(
+                model,
+                data,
+                budget=budget,
+                out=flags.out,
+                seed=flags.seed,
+                device=flags.device,
+                precision=flags.precision,
+                save_minutes=flags.save_minutes,
+                report=report,
+            )
+    finally:
+        processes().destroy_process_group()
     if main:
         print(f"trained: {flags.out}\nwasserflow sample {quote(str(flags.out))} -n 64 --out grid.png draws from it")
 
@@ -123,7 +125,8 @@ def _parse(argv: Sequence[str], defaults: PairConfig) -> tuple[TrainFlags, PairC
         both,
         args=argv[1:],
         prog=f"wasserflow train {argv[0]}",
-        description=f"Train {argv[0]} and keep everything in a run folder.",
+        description=f"Train {argv[0]} and keep everything in a run folder. The defaults shown are those for images of "
+        "28x28; --dry-run prints those for your data.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
 
@@ -134,18 +137,19 @@ def _estimate(model: Pair, data: Dataset, flags: TrainFlags, budget: Budget) -> 
     trainer = Trainer(model, data, seed=flags.seed, device=device, precision=flags.precision)
     settings = {"method": type(model).__name__, "data": data.source, "shape": model.shape, "device": str(device)}
     print(json.dumps(settings | dataclasses.asdict(model.config), indent=2))
-    times: list[float] = []
-    while len(times) < MOST_STEPS and sum(times) < ENOUGH_SECONDS:
-        started = time.perf_counter()
+    times: list[tuple[float, float]] = []
+    while len(times) < MOST_STEPS and sum(wall for wall, _ in times) < ENOUGH_SECONDS:
+        wall, cpu = time.perf_counter(), time.process_time()
         trainer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    rate = trainer.progress.images / len(times) / min(times)  # the first step is slow: it warms up
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+        times.append((time.perf_counter() - wall, time.process_time() - cpu))
+    wall, cpu = (min(part) for part in zip(*times, strict=True))  # the first step is slow: it warms up
+    images = trainer.progress.images / len(times)
+    rate = images / wall
     print(f"{len(data.train):,} training samples; {rate:,.0f} images/s; {memory_mb():,} MB")
-    limits = [("minutes", budget.minutes), ("CPU minutes", budget.cpu_minutes)]
-    for name, limit in limits:
+    for name, limit, seconds in (("minutes", budget.minutes, wall), ("CPU minutes", budget.cpu_minutes, cpu)):
         if limit is not None:
-            print(f"{limit:g} {name}: about {rate * limit * 60:,.0f} images")
+            print(f"{limit:g} {name}: about {images * limit * 60 / seconds:,.0f} images")
     if budget.images is not None:
         print(f"{budget.images:,} images: about {budget.images / rate / 3600:.2f} hours")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wasserflow.errors import UserError
+from wasserflow.errors import UserError, unknown
 from wasserflow.record import read_as
 
 __all__ = ["Dataset", "Form", "Split", "check_finite"]
@@ -140,7 +140,10 @@ class Dataset:
 
     def split(self, name: str) -> Split:
         """The split called ``train``, ``validation`` or ``test``."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        if name not in splits:
+            raise unknown("split", name, splits)
+        return splits[name]
 
 
 def _range(kind: np.dtype) -> tuple[float, float]:

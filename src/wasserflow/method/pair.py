@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from wasserflow.divergence import Map
 from wasserflow.errors import UserError, unknown
+from wasserflow.field import RatioField
 from wasserflow.nn import build_pair
 from wasserflow.noise import sample_noise
 from wasserflow.ratio import gradient_penalty, logistic_loss
 
-__all__ = ["FOR_VECTORS", "Pair", "PairConfig", "milestones", "positive"]
+__all__ = ["FOR_VECTORS", "Pair", "PairConfig", "milestones", "pick", "positive", "shuffled"]
 
 FOR_VECTORS: dict[str, Any] = {
     "batch": 500,
@@ -97,16 +98,20 @@ class Pair(nn.Module, ABC):
     Args:
         config: The method's settings.
         shape: One sample in model space: ``(C, H, W)`` in [-1, 1], or ``(d,)``.
+        seed: Of the initial weights.
     """
 
     Config: ClassVar[type[PairConfig]]
     map: Map  # how the flow weighs the gradient of the log ratio
 
-    def __init__(self, config: PairConfig, shape: Sequence[int]) -> None:
+    def __init__(self, config: PairConfig, shape: Sequence[int], seed: int = 0) -> None:
         super().__init__()
         self.config = config
         self.shape = tuple(shape)
-        self.generator, self.logit = build_pair(config.network, self.shape, config.latent, config.width)
+        self.seed = seed
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.generator, self.logit = build_pair(config.network, self.shape, config.latent, config.width)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @classmethod
@@ -144,9 +149,7 @@ class Pair(nn.Module, ABC):
         for name in overrides:
             if not hasattr(config, name):
                 raise unknown("setting", name, vars(config))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return cls(replace(config, **overrides), shape)
+        return cls(replace(config, **overrides), shape, seed)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One optimiser per network, by the network's name."""
@@ -167,15 +170,21 @@ class Pair(nn.Module, ABC):
         """What the learning rates are multiplied with once ``seen`` images have been seen."""
         return 0.5 ** sum(seen >= images for images in self.config.halve_lr_at)
 
+    @property
+    def field(self) -> RatioField:
+        """What moves the particles: ``s(d) grad d`` of the logit as it is."""
+        return RatioField(self.logit, self.map)
+
     def latents(self, n: int, rng: torch.Generator) -> Tensor:
         """``n`` draws of z, with shape (n, l), on the generator's device."""
         draw = torch.randn if self.config.prior == "normal" else _uniform
         return draw(n, self.config.latent, generator=rng, device=rng.device)
 
-    def learn_ratio(self, p: Tensor, q: Tensor, fit: Any, seen: int) -> dict[str, Tensor]:
-        """One step of the logit on data ``p`` and particles ``q``, once ``seen`` images have been seen."""
-        c = self.config
-        d_p, d_q = self.logit(p), self.logit(q)
+    def learn_ratio(self, data: Any, x: Tensor, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+        """One step of the logit on a batch of data and as many of the particles ``x``, (N, *shape)."""
+        c, seen = self.config, data.seen
+        p = data.next().x
+        d_p, d_q = self.logit(p), self.logit(pick(x, len(p), rng))
         loss = ratio_loss = logistic_loss(d_p, d_q)
         if c.penalty and seen // c.batch % c.penalty_every == 0:
             loss = ratio_loss + c.penalty * c.penalty_every * gradient_penalty(self.logit, p)
@@ -212,6 +221,16 @@ class Pair(nn.Module, ABC):
             )
         device = next(self.parameters()).device
         return torch.cat([_evaluated(self.logit, x_b.to(device)) for x_b in x.split(batch)])
+
+
+def shuffled(n: int, rng: torch.Generator) -> Tensor:
+    """A permutation of 0..n-1 on the generator's device."""
+    return torch.randperm(n, generator=rng, device=rng.device)
+
+
+def pick(x: Tensor, n: int, rng: torch.Generator) -> Tensor:
+    """``n`` of the particles ``x``, without repetition; all of them in order where there are just n."""
+    return x if n == len(x) else x[shuffled(len(x), rng)[:n]]
 
 
 def _uniform(n: int, dim: int, *, generator: torch.Generator, device: torch.device) -> Tensor:

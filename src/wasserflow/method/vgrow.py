@@ -18,8 +18,7 @@ from torch import Tensor
 
 from wasserflow.divergence import named
 from wasserflow.errors import UserError, unknown
-from wasserflow.field import RatioField
-from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig, milestones, positive
+from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig, milestones, positive, shuffled
 
 __all__ = ["VGrow", "VGrowConfig"]
 
@@ -29,8 +28,8 @@ class VGrowConfig(PairConfig):
     """Settings of VGrow.
 
     Args:
-        divergence: kl, js, logd, jeffreys, or any other row of the catalogue.
-        pool: Particles moved together, in batches.
+        divergence: kl, js, logd, jeffreys, forward-kl, chi2, pearson, hellinger, or any map that MonoFlow takes.
+        pool: How many batches of particles are moved together.
         inner_steps: Particle steps per pool.
         ratio_steps: Steps of the logit before each particle step.
         step_size: eta, the length of a particle step.
@@ -63,14 +62,20 @@ class VGrow(Pair):
     config: VGrowConfig
     Config: ClassVar = VGrowConfig
 
-    def __init__(self, config: VGrowConfig, shape: Sequence[int]) -> None:
-        super().__init__(config, shape)
+    def __init__(self, config: VGrowConfig, shape: Sequence[int], seed: int = 0) -> None:
+        super().__init__(config, shape, seed)
         self.map = named(config.divergence)
-        self.field = RatioField(self.logit, self.map)
 
     @classmethod
     def recipe(cls, name: str, shape: Sequence[int]) -> VGrowConfig:
-        """The settings called ``default`` or ``paper`` for samples of this shape."""
+        """The settings called ``default`` or ``paper`` for samples of this shape.
+
+        ``default`` is the best quality per CPU minute that was measured (docs/results.md): one step of each kind,
+        which makes it the GAN with loss ``-E h(d)``, with a gradient penalty. ``paper`` takes, for images, the
+        authors' residual networks and schedules (grey: MNIST's, colour: CIFAR-10's), at the data's own size
+        (``--size 32`` is theirs), and draws the pool with the batch statistics of the fit rather than running ones;
+        for vectors, the 2-D settings of the progressive-growing authors with a latent of the data's dimension.
+        """
         image = len(shape) == 3
         if name == "paper" and image:
             loop = 20 * 64  # images of one outer loop
@@ -96,7 +101,7 @@ class VGrow(Pair):
         if name == "paper":
             return VGrowConfig(
                 batch=1000,
-                latent=2,
+                latent=max(2, shape[0]),
                 prior="uniform",
                 network="shallow",
                 width=256,
@@ -116,13 +121,11 @@ class VGrow(Pair):
         epochs = c.fit_epochs[bisect_right(c.fit_epochs_at, data.seen)]
         log: dict[str, Tensor] = {}
         z = self.latents(c.pool * data.batch, rng)
-        x = self.push(z)
+        x = self.push(z, data.batch)
         for _ in range(c.inner_steps):
             for _ in range(c.ratio_steps):
-                seen = data.seen
-                p = data.next().x
-                log |= self.learn_ratio(p, pick(x, len(p), rng), fit, seen)
-            v = torch.cat([self.field(x_b) for x_b in x.split(data.batch)])  # s(d) grad d, whole pool
+                log |= self.learn_ratio(data, x, fit, rng)
+            v = self.velocity(x, data.batch)
             x = x + c.step_size * v
             x = x.clamp(-1, 1) if c.clamp else x
             log["field_norm"] = v.flatten(1).norm(dim=1).mean()
@@ -134,16 +137,13 @@ class VGrow(Pair):
         return log
 
     @torch.no_grad()
-    def push(self, z: Tensor) -> Tensor:
-        """The particles ``G(z)``, in batches, with the batch statistics that the fit will see."""
-        return torch.cat([self.generator(z_b) for z_b in z.split(self.config.batch)])
+    def push(self, z: Tensor, batch: int) -> Tensor:
+        """The particles ``G(z)``, in batches, normalised by the batch statistics that the fit will see."""
+        return torch.cat([self.generator(z_b) for z_b in z.split(batch)])
 
-
-def shuffled(n: int, rng: torch.Generator) -> Tensor:
-    """A permutation of 0..n-1 on the generator's device."""
-    return torch.randperm(n, generator=rng, device=rng.device)
-
-
-def pick(x: Tensor, n: int, rng: torch.Generator) -> Tensor:
-    """``n`` of the particles ``x``, without repetition; all of them in order where there are just n."""
-    return x if n == len(x) else x[shuffled(len(x), rng)[:n]]
+    def velocity(self, x: Tensor, batch: int) -> Tensor:
+        """``s(d) grad d`` of the whole pool, in batches; of each particle alone, so the logit is in evaluation mode."""
+        self.logit.eval()
+        v = torch.cat([self.field(x_b) for x_b in x.split(batch)])
+        self.logit.train()
+        return v

@@ -9,6 +9,8 @@ from math import ceil, log2
 
 from torch import nn
 
+from wasserflow.nn.exact import Exact
+
 __all__ = ["dcgan_pair", "normal_init"]
 
 
@@ -35,10 +37,11 @@ def _generator(shape: Sequence[int], latent: int, width: int) -> nn.Sequential:
     for i in range(doublings):
         layers += [nn.BatchNorm2d(channels[i]), nn.ReLU()]
         out = colours if fits and i == doublings - 1 else channels[i + 1]
-        layers.append(nn.ConvTranspose2d(channels[i], out, 4, stride=2, padding=1, bias=False))
+        double = nn.ConvTranspose2d(channels[i], out, 4, stride=2, padding=1, bias=False)
+        layers.append(Exact(double) if fits and i == doublings - 1 else double)
     if not fits:
         top, left = (side - h) // 2, (side - w) // 2
-        layers += [nn.BatchNorm2d(channels[-1]), nn.ReLU(), nn.Conv2d(channels[-1], colours, 1)]
+        layers += [nn.BatchNorm2d(channels[-1]), nn.ReLU(), Exact(nn.Conv2d(channels[-1], colours, 1))]
         layers.append(nn.ZeroPad2d((-left, left + w - side, -top, top + h - side)))  # negative padding crops
     return nn.Sequential(*layers, nn.Tanh())
 
@@ -52,7 +55,7 @@ def _logit(shape: Sequence[int], width: int) -> nn.Sequential:
         layers.append(nn.Conv2d(channels, out, 4, stride=2, padding=1, bias=not layers))
         layers += [nn.LeakyReLU(0.2)] if len(layers) == 1 else [nn.BatchNorm2d(out), nn.LeakyReLU(0.2)]
         channels, out, h, w = out, min(2 * out, 8 * width), h // 2, w // 2
-    return nn.Sequential(*layers, nn.Conv2d(channels, 1, (h, w)), nn.Flatten(0))
+    return nn.Sequential(*layers, Exact(nn.Conv2d(channels, 1, (h, w))), nn.Flatten(0))
 
 
 def dcgan_pair(shape: Sequence[int], latent: int, width: int) -> tuple[nn.Module, nn.Module]:

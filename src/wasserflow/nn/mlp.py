@@ -6,6 +6,8 @@ from math import prod
 
 from torch import nn
 
+from wasserflow.nn.exact import Exact
+
 __all__ = ["mlp", "mlp_pair", "shallow_pair"]
 
 
@@ -13,7 +15,7 @@ def mlp(inputs: int, outputs: int, width: int, depth: int, activation: nn.Module
     """``depth`` hidden layers of ``width`` units, each followed by the activation."""
     sizes = [inputs, *[width] * depth]
     hidden = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), activation)]
-    return nn.Sequential(*hidden, nn.Linear(sizes[-1], outputs))
+    return nn.Sequential(*hidden, Exact(nn.Linear(sizes[-1], outputs)))
 
 
 def mlp_pair(shape: Sequence[int], latent: int, width: int) -> tuple[nn.Module, nn.Module]:

@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d, relu
 from torch.nn.utils.parametrizations import spectral_norm
 
 from wasserflow.nn.dcgan import normal_init
+from wasserflow.nn.exact import Exact
 from wasserflow.nn.sizes import ladder
 from wasserflow.nn.strided import Resize
 
@@ -64,7 +65,7 @@ def resnet_pair(shape: Sequence[int], latent: int, width: int) -> tuple[nn.Modul
         nn.Unflatten(1, (width, h, w)),
         *(_UpBlock(width, size) for size in sizes[-2::-1]),
         nn.ReLU(),
-        _conv(width, shape[0], 3),
+        Exact(_conv(width, shape[0], 3)),
         nn.Tanh(),
     )
     downs = max(1, len(sizes) - 2)  # 32 -> 16 -> 8
@@ -74,7 +75,7 @@ def resnet_pair(shape: Sequence[int], latent: int, width: int) -> tuple[nn.Modul
         _DownBlock(width, width, down=False),
         _DownBlock(width, width, down=False),
         _SumOverSpace(),
-        nn.Linear(width, 1),
+        Exact(nn.Linear(width, 1)),
         nn.Flatten(0),
     )
     for network in (generator, logit):

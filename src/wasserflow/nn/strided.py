@@ -10,6 +10,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from wasserflow.nn.exact import Exact
 from wasserflow.nn.sizes import ladder
 
 __all__ = ["Resize", "strided_generator", "strided_logit", "strided_pair"]
@@ -46,6 +47,7 @@ def strided_generator(shape: Sequence[int], latent: int, width: int) -> nn.Seque
     layers: list[nn.Module] = [nn.Linear(latent, channels[0] * h * w), nn.Unflatten(1, (channels[0], h, w))]
     for size, a, b in zip(sizes[1:], channels, channels[1:], strict=False):
         layers += [nn.BatchNorm2d(a), nn.ReLU(), _Double(a, b, size)]
+    layers[-1] = Exact(layers[-1])
     return nn.Sequential(*layers, nn.Tanh())
 
 
@@ -57,7 +59,7 @@ def strided_logit(shape: Sequence[int], width: int) -> nn.Sequential:
     for a, b in pairwise(channels):
         layers += [nn.Conv2d(a, b, 3, stride=2, padding=1), nn.LeakyReLU(0.2)]
     h, w = sizes[-1]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * h * w, 1), nn.Flatten(0))
+    return nn.Sequential(*layers, nn.Flatten(), Exact(nn.Linear(channels[-1] * h * w, 1)), nn.Flatten(0))
 
 
 def strided_pair(shape: Sequence[int], latent: int, width: int) -> tuple[nn.Module, nn.Module]:

@@ -1,8 +1,9 @@
 """Training: seeds, averages, checkpoints, logs, devices, many processes."""
 
 from wasserflow.train.budget import Budget, Progress
+from wasserflow.train.evaluate import evaluate
 from wasserflow.train.interrupt import Interrupted
 from wasserflow.train.loop import resume, train
 from wasserflow.train.run import Run, load, sample
 
-__all__ = ["Budget", "Interrupted", "Progress", "Run", "load", "resume", "sample", "train"]
+__all__ = ["Budget", "Interrupted", "Progress", "Run", "evaluate", "load", "resume", "sample", "train"]

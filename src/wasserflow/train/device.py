@@ -1,17 +1,15 @@
 """Where a run computes, in which precision, and among how many processes."""
 
-import functools
-from collections.abc import Callable
 from typing import Literal, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import convert_outputs_to_fp32, reduce
-from torch import Tensor, nn
+from accelerate.utils import reduce
+from torch import Tensor
 
 from wasserflow.errors import UserError
 
-__all__ = ["Precision", "mean_over_processes", "processes", "resolve_device", "use_precision"]
+__all__ = ["Precision", "max_over_processes", "mean_over_processes", "processes", "resolve_device"]
 
 Precision = Literal["fp32", "bf16"]
 
@@ -29,6 +27,8 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
     """
     if name is None:
         return torch.device(processes().device or "cpu")
+    if processes().num_processes > 1:
+        raise UserError(f"leave out the device {str(name)!r}: the launcher gives each process its own")
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps", "xpu"):  # torch also knows devices that hold no numbers
@@ -46,9 +46,10 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return value if processes().num_processes == 1 else cast(Tensor, reduce(value, "mean"))
 
 
-def use_precision(network: nn.Module, precision: Precision, device: torch.device) -> None:
-    """Let a network compute in bfloat16 where that is safe; what it takes and gives stays float32."""
-    if precision == "bf16":
-        forward: Callable = network.forward
-        autocast = torch.autocast(device.type, torch.bfloat16)
-        network.forward = functools.wraps(forward)(convert_outputs_to_fp32(autocast(forward)))
+def max_over_processes(value: int, device: torch.device) -> int:
+    """The largest of the values that the processes bring, in each of them; one process waits for nothing."""
+    if processes().num_processes == 1:
+        return value
+    held = torch.tensor(value, device=device)
+    torch.distributed.all_reduce(held, torch.distributed.ReduceOp.MAX)
+    return int(held)

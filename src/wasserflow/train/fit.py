@@ -56,10 +56,12 @@ class Average:
     def __init__(self, source: nn.Module, network: nn.Module, half_life: int) -> None:
         self.network = network.requires_grad_(False)
         self.half_life = half_life
-        pairs = zip(network.state_dict().values(), source.state_dict().values(), strict=True)
+        theirs = source.state_dict()
         averaged, copied = [], []
-        for ours, theirs in pairs:
-            (averaged if ours.is_floating_point() else copied).append((ours, theirs))
+        for name, ours in network.state_dict().items():
+            # the singular vectors of a spectral norm have no mean: they belong to the latest weights
+            mean = ours.is_floating_point() and not name.endswith(("._u", "._v"))
+            (averaged if mean else copied).append((ours, theirs[name]))
         self._ours, self._theirs = ([pair[i] for pair in averaged] for i in (0, 1))
         self._copied = copied
 

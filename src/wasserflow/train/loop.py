@@ -17,7 +17,7 @@ from wasserflow.method import METHODS, Pair
 from wasserflow.plot import draw_samples
 from wasserflow.train.budget import Budget
 from wasserflow.train.checkpoint import load_latest, save_checkpoint
-from wasserflow.train.device import Precision, mean_over_processes, processes, resolve_device
+from wasserflow.train.device import Precision, max_over_processes, processes, resolve_device
 from wasserflow.train.interrupt import Interrupted, catch_signals
 from wasserflow.train.ledger import Clock, Ledger, Line
 from wasserflow.train.run import Run, Source
@@ -83,6 +83,7 @@ def train(
         "form": data.form.to_json(),
         "data": dataclasses.asdict(Source.of(data)),
         "seed": seed,
+        "weight_seed": model.seed,
         "device": str(where),
         "precision": precision,
         "budget": dataclasses.asdict(budget),
@@ -147,6 +148,7 @@ def resume(
         if main:
             run.write_record()
             run.samples.mkdir(exist_ok=True)
+            run.rewind_log(progress.images)
         return _loop(trainer, run, budget, save_minutes, report)
 
 
@@ -161,15 +163,16 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
     clock, ledger = Clock(progress), Ledger(progress)
     saved_at, next_grid = progress.seconds, float(progress.images)
     with catch_signals() as asked:
-        over = False
-        while not over:
+        end = 0
+        while not end:
             if main and progress.images >= next_grid:
                 _draw(trainer, run)
                 next_grid = max(progress.images * GRID_GROWTH, 1)
             ledger.add(trainer.step())
             clock.tick()
-            over = _any_process(bool(asked) or budget.done(progress) >= 1, trainer.rng.device)
-            save = over or progress.seconds - saved_at >= 60 * save_minutes
+            end = asked[0] if asked else int(budget.done(progress) >= 1)
+            end = max_over_processes(end, trainer.rng.device)  # 0: go on, 1: the budget is used up, above: a signal
+            save = end or progress.seconds - saved_at >= 60 * save_minutes
             if main and (save or progress.seconds - ledger.since >= LOG_SECONDS):
                 line = ledger.line(progress, budget)
                 run.log(line)
@@ -181,10 +184,9 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
                 saved_at = progress.seconds
     if main:
         _draw(trainer, run)
-    if asked:
-        raise Interrupted(
-            f"saved at {progress.images} images; wasserflow resume {quote(str(run.path))} goes on", asked[0]
-        )
+    processes().wait_for_everyone()
+    if end > 1:
+        raise Interrupted(f"saved at {progress.images} images; wasserflow resume {quote(str(run.path))} goes on", end)
     trainer.model.load_state_dict(trainer.sampler().state_dict())
     return trainer.model.eval()
 
@@ -194,13 +196,6 @@ def _draw(trainer: Trainer, run: Run) -> None:
     if not samples.isfinite().all():
         raise _diverged("a sample", trainer, run)
     draw_samples(samples, run.samples / f"{trainer.progress.images:012d}.png")
-
-
-def _any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is up in any process."""
-    if processes().num_processes == 1:
-        return flag
-    return bool(mean_over_processes(torch.tensor(float(flag), device=device)) > 0)
 
 
 def _stop_if_diverged(line: Line, trainer: Trainer, run: Run) -> None:

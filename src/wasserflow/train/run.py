@@ -172,6 +172,7 @@ class Run:
         """Raise one of several errors if the record is not one that `create` could have written."""
         _ = self.form, self.config, self.budget, self.data
         check_seed(self.record["seed"])
+        check_seed(self.record["weight_seed"])
         if self.record["precision"] not in get_args(Precision):
             raise unknown("precision", self.record["precision"], get_args(Precision))
 
@@ -199,12 +200,11 @@ class Run:
 
     def build(self) -> Pair:
         """The run's model, with fresh weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.record["seed"])
-            try:
-                return METHODS[self.record["method"]](self.config, self.form.shape)  # type: ignore[arg-type]
-            except (UserError, ValueError, RuntimeError) as error:
-                raise UserError(f"no network can be built from {self.path / 'config.json'}: {error}") from error
+        method: Any = METHODS[self.record["method"]]
+        try:
+            return method(self.config, self.form.shape, self.record["weight_seed"])
+        except (UserError, ValueError, RuntimeError) as error:
+            raise UserError(f"no network can be built from {self.path / 'config.json'}: {error}") from error
 
     def load_data(self, data: Any = None) -> Dataset:
         """The data the run was trained on, found again or handed over.
@@ -244,6 +244,16 @@ class Run:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise UserError(f"cannot write {self.path / 'log.jsonl'}: {error.strerror}") from error
+
+    def rewind_log(self, images: int) -> None:
+        """Drop the lines of ``log.jsonl`` past a checkpoint, which a run that was killed has left behind."""
+        path = self.path / "log.jsonl"
+        if path.exists():
+            lines = [
+                line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["images"] <= images
+            ]
+            with whole_or_nothing(path) as unfinished:
+                unfinished.write_text("".join(lines))
 
     def progress(self) -> Progress:
         """How far the newest checkpoint is."""

@@ -15,7 +15,7 @@ from wasserflow.method import Pair
 from wasserflow.noise import derive_seed
 from wasserflow.train.budget import Progress
 from wasserflow.train.checkpoint import load_optimizer, load_weights, optimizer_tensors, prefixed, select
-from wasserflow.train.device import Precision, processes, use_precision
+from wasserflow.train.device import Precision, processes
 from wasserflow.train.fit import Average, Fit
 
 __all__ = ["Trainer"]
@@ -49,8 +49,6 @@ class Trainer:
         }
         self.optimizers = model.optimizers()
         self.fits = {name: Fit(model.get_submodule(name), opt, group) for name, opt in self.optimizers.items()}
-        for name in self.optimizers:
-            use_precision(model.get_submodule(name), precision, device)
         self.data = Batches(
             data.train,
             data.form,
@@ -61,6 +59,7 @@ class Trainer:
             processes=group.num_processes,
         )
         self.seed = seed
+        self.precision = precision
         self.rank = group.process_index
         self.rng = torch.Generator(device)
         self.progress = Progress()
@@ -72,7 +71,10 @@ class Trainer:
         factor = self.model.lr_factor(seen)
         for fit in self.fits.values():
             fit.scale_rate(factor)
-        log = self.model.step(self.data, SimpleNamespace(**self.fits), self.rng)
+        # A step changes weights more than once, so casts of them must not be kept.
+        low = self.precision == "bf16"
+        with torch.autocast(self.rng.device.type, torch.bfloat16, enabled=low, cache_enabled=False):
+            log = self.model.step(self.data, SimpleNamespace(**self.fits), self.rng)
         self.progress.images = self.data.seen
         self.progress.steps += 1
         for average in self.averages.values():
