@@ -175,11 +175,41 @@ def test_a_checkpoint_can_be_read_by_whoever_can_read_the_run(digits):
     assert len(modes) == 1
 
 
+TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+
+COMPARE = """
+import torch
+from wasserflow.data import load
+from wasserflow.method import VGrow
+from wasserflow.train.device import max_over_processes, processes
+from wasserflow.train.trainer import Trainer
+
+model = VGrow.for_shape((1, 8, 8), width=4, batch=16)
+device = torch.device("cpu")
+trainer = Trainer(model, load("digits"), seed=0, device=device, precision="fp32")
+for _ in range(3):
+    trainer.step()
+assert processes().num_processes == 2
+assert trainer.data.batch == 8 and trainer.data.seen == 48
+for p in model.parameters():
+    other = p.detach().clone()
+    torch.distributed.broadcast(other, 0)
+    assert torch.equal(p, other), "the processes drift apart"
+assert max_over_processes(processes().process_index, device) == 1
+processes().destroy_process_group()
+"""
+
+
+def test_processes_stay_together(here):
+    Path("compare.py").write_text(COMPARE)
+    done = subprocess.run([*TWO, "compare.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_two_processes(here):
-    """As many as ``accelerate launch`` starts; the run goes on in one."""
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "wasserflow"]
+    """One of them keeps the run, which goes on in a single process."""
     words = ["train", "monoflow", "--data", "digits", *TINY, "--out", "r"]
-    first = subprocess.run([*launch, *words], capture_output=True, text=True, check=False)
+    first = subprocess.run([*TWO, "-m", "wasserflow", *words], capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("trained: r") == 1
     assert main(["resume", "r", "--images", "128"]) == 0

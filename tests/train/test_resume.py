@@ -59,7 +59,7 @@ def test_checkpoint_holds_everything_that_changes(digits, tmp_path):
     assert progress.seconds > 0
     average, raw = held["average/generator/0.weight"], held["model/generator.0.weight"]
     assert not torch.equal(average, raw)
-    assert torch.equal(wf.load(tmp_path / "run").generator.get_parameter("0.weight"), average)
+    assert torch.equal(wf.load(tmp_path / "run").get_parameter("generator.0.weight"), average)
 
 
 def test_the_last_two_checkpoints_are_kept(digits, tmp_path):

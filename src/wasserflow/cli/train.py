@@ -17,7 +17,7 @@ from wasserflow.cli.progress import show_progress
 from wasserflow.data import Dataset
 from wasserflow.data import load as load_data
 from wasserflow.errors import check_seed, unknown
-from wasserflow.method import METHODS, Pair, PairConfig
+from wasserflow.method import METHODS, Method, MethodConfig
 from wasserflow.train import Budget, Run, train
 from wasserflow.train.device import Precision, processes, resolve_device
 from wasserflow.train.ledger import memory_mb
@@ -111,7 +111,7 @@ def run(argv: Sequence[str]) -> None:
         print(f"trained: {flags.out}\nwasserflow sample {quote(str(flags.out))} -n 64 --out grid.png draws from it")
 
 
-def _parse(argv: Sequence[str], defaults: PairConfig) -> tuple[TrainFlags, PairConfig]:
+def _parse(argv: Sequence[str], defaults: MethodConfig) -> tuple[TrainFlags, MethodConfig]:
     def both(run, settings):  # noqa: ANN001, ANN202
         return run, settings
 
@@ -131,7 +131,7 @@ def _parse(argv: Sequence[str], defaults: PairConfig) -> tuple[TrainFlags, PairC
     )
 
 
-def _estimate(model: Pair, data: Dataset, flags: TrainFlags, budget: Budget) -> None:
+def _estimate(model: Method, data: Dataset, flags: TrainFlags, budget: Budget) -> None:
     """Print the resolved settings, and images/s, hours and memory from a few timed steps."""
     device = resolve_device(flags.device)
     trainer = Trainer(model, data, seed=flags.seed, device=device, precision=flags.precision)

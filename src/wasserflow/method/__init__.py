@@ -1,9 +1,11 @@
 """The methods: one paper, one file. A method is a module with a step; what trains it is elsewhere."""
 
+from typing import Any
+
+from wasserflow.method.method import Method, MethodConfig
 from wasserflow.method.monoflow import MonoFlow, MonoFlowConfig
-from wasserflow.method.pair import Pair, PairConfig
 from wasserflow.method.vgrow import VGrow, VGrowConfig
 
-__all__ = ["METHODS", "MonoFlow", "MonoFlowConfig", "Pair", "PairConfig", "VGrow", "VGrowConfig"]
+__all__ = ["METHODS", "Method", "MethodConfig", "MonoFlow", "MonoFlowConfig", "VGrow", "VGrowConfig"]
 
-METHODS = {"vgrow": VGrow, "monoflow": MonoFlow}
+METHODS: dict[str, type[Method[Any]]] = {"vgrow": VGrow, "monoflow": MonoFlow}

@@ -42,10 +42,9 @@ class MonoFlowConfig(PairConfig):
             raise UserError(f"--shift must be a finite number, not {self.shift}")
 
 
-class MonoFlow(Pair):
+class MonoFlow(Pair[MonoFlowConfig]):
     """A generator that draws the flow of ``h``; see the module's docstring."""
 
-    config: MonoFlowConfig
     Config: ClassVar = MonoFlowConfig
 
     def __init__(self, config: MonoFlowConfig, shape: Sequence[int], seed: int = 0) -> None:

@@ -1,23 +1,22 @@
 """What VGrow and MonoFlow share: a generator that draws the particles, and a logit that learns ``log p/q``."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Iterator
+from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from wasserflow.divergence import Map
-from wasserflow.errors import UserError, unknown
+from wasserflow.errors import UserError
 from wasserflow.field import RatioField
+from wasserflow.method.method import Method, MethodConfig, milestones, positive
 from wasserflow.nn import build_pair
 from wasserflow.noise import sample_noise
 from wasserflow.ratio import gradient_penalty, logistic_loss
 
-__all__ = ["FOR_VECTORS", "Pair", "PairConfig", "milestones", "pick", "positive", "shuffled"]
+__all__ = ["FOR_VECTORS", "Pair", "PairConfig", "pick", "shuffled"]
 
 FOR_VECTORS: dict[str, Any] = {
     "batch": 500,
@@ -33,27 +32,11 @@ FOR_VECTORS: dict[str, Any] = {
 """Where the default recipe for vectors differs from the one for images, whose values are the fields' defaults."""
 
 
-def positive(config: object, *names: str) -> None:
-    """Raise a `UserError` unless each of these fields of a config is above zero and finite."""
-    for name in names:
-        value = getattr(config, name)
-        if not 0 < value < inf:
-            raise UserError(f"--{name.replace('_', '-')} must be a finite number above 0, not {value}")
-
-
-def milestones(config: object, name: str) -> None:
-    """Raise a `UserError` unless this field of a config holds growing numbers of images."""
-    value = getattr(config, name)
-    if any(a >= b for a, b in pairwise((0, *value))):
-        raise UserError(f"--{name.replace('_', '-')} must be growing numbers of images above 0, not {value}")
-
-
 @dataclass(frozen=True)
-class PairConfig:
+class PairConfig(MethodConfig):
     """Networks and optimisers of a generator and a logit.
 
     Args:
-        batch: Real images per ratio step, over all processes together.
         latent: Dimension of the generator's noise z.
         prior: Law of z: N(0, I), or uniform on [-1, 1].
         network: Both networks: strided, dcgan or resnet (images), mlp or shallow (anything).
@@ -68,7 +51,6 @@ class PairConfig:
         ema: Half-life, in images, of the generator average that samples are drawn from; 0 for none.
     """
 
-    batch: int = 64
     latent: int = 64
     prior: Literal["normal", "uniform"] = "normal"
     network: str = "strided"
@@ -83,7 +65,8 @@ class PairConfig:
     ema: int = 10_000
 
     def __post_init__(self) -> None:
-        positive(self, "batch", "latent", "width", "lr_logit", "lr_generator", "penalty_every")
+        super().__post_init__()
+        positive(self, "latent", "width", "lr_logit", "lr_generator", "penalty_every")
         for name in ("penalty", "ema"):
             if not 0 <= getattr(self, name) < inf:
                 raise UserError(f"--{name} must be 0 or a finite number above, not {getattr(self, name)}")
@@ -92,64 +75,18 @@ class PairConfig:
             raise UserError(f"--betas must lie in [0, 1), not {self.betas}")
 
 
-class Pair(nn.Module, ABC):
-    """A generator ``G(z)`` and a logit ``d(x)`` for samples of one shape.
+Settings = TypeVar("Settings", bound=PairConfig)
 
-    Args:
-        config: The method's settings.
-        shape: One sample in model space: ``(C, H, W)`` in [-1, 1], or ``(d,)``.
-        seed: Of the initial weights.
-    """
 
-    Config: ClassVar[type[PairConfig]]
+class Pair(Method[Settings]):
+    """A generator ``G(z)`` and a logit ``d(x)`` for samples of one shape."""
+
     map: Map  # how the flow weighs the gradient of the log ratio
 
-    def __init__(self, config: PairConfig, shape: Sequence[int], seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
-        self.shape = tuple(shape)
-        self.seed = seed
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            self.generator, self.logit = build_pair(config.network, self.shape, config.latent, config.width)
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-    @classmethod
-    @abstractmethod
-    def recipe(cls, name: str, shape: Sequence[int]) -> PairConfig:
-        """The settings called ``default`` or ``paper`` for samples of this shape."""
-
-    @abstractmethod
-    def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
-        """One training step.
-
-        Args:
-            data: Its ``next().x`` is a batch in model space, ``seen`` counts what has been drawn.
-            fit: ``fit.logit.minimise(loss)`` and ``fit.generator.minimise(loss)`` take optimiser steps.
-            rng: The step's random numbers, on the device.
-
-        Returns:
-            Scalars to log, on the device.
-        """
-
-    @classmethod
-    def for_shape(cls, shape: Sequence[int], *, recipe: str = "default", seed: int = 0, **overrides: Any) -> Self:
-        """A freshly initialised model for samples of this shape.
-
-        Args:
-            shape: ``(C, H, W)`` or ``(d,)``.
-            recipe: ``default``, or ``paper`` for the authors' settings.
-            seed: Of the initial weights.
-            overrides: Fields of the config that differ from the recipe.
-
-        Raises:
-            UserError: If a setting is unknown or out of range.
-        """
-        config = cls.recipe(recipe, shape)
-        for name in overrides:
-            if not hasattr(config, name):
-                raise unknown("setting", name, vars(config))
-        return cls(replace(config, **overrides), shape, seed)
+    def build(self) -> None:
+        """Make the generator and the logit."""
+        c = self.config
+        self.generator, self.logit = build_pair(c.network, self.shape, c.latent, c.width)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One optimiser per network, by the network's name."""
@@ -194,24 +131,12 @@ class Pair(nn.Module, ABC):
         return log | ({"divergence": self.map.estimate(d_p, d_q)} if self.map.estimate else {})
 
     def stream(self, n: int, *, seed: int = 0, batch: int = 1000) -> Iterator[Tensor]:
-        """The samples of `sample`, in batches."""
+        """``G(z)`` for ``n`` draws of z, in batches."""
         device = next(self.parameters()).device
         uniform = self.config.prior == "uniform"
         for start in range(0, n, batch):
             z = sample_noise(seed, start, min(start + batch, n), (self.config.latent,), uniform=uniform)
             yield _evaluated(self.generator, z.to(device))
-
-    def sample(self, n: int, *, seed: int = 0, batch: int = 1000) -> Tensor:
-        """``G(z)`` for ``n`` draws of z.
-
-        Sample i depends on ``(seed, i)`` alone: fewer samples are a prefix of more.
-
-        Returns:
-            Float samples in model space, with shape (n, *shape).
-        """
-        if n < 1 or batch < 1:
-            raise UserError(f"the number of samples and the batch must be at least 1, not {n} and {batch}")
-        return torch.cat(list(self.stream(n, seed=seed, batch=batch)))
 
     def log_ratio(self, x: Tensor, *, batch: int = 1000) -> Tensor:
         """``d(x) = log p(x)/q(x)`` of data over particles, with shape (N,), for ``x`` (N, *shape) in model space."""

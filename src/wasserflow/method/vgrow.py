@@ -18,7 +18,8 @@ from torch import Tensor
 
 from wasserflow.divergence import named
 from wasserflow.errors import UserError, unknown
-from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig, milestones, positive, shuffled
+from wasserflow.method.method import milestones, positive
+from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig, shuffled
 
 __all__ = ["VGrow", "VGrowConfig"]
 
@@ -56,10 +57,9 @@ class VGrowConfig(PairConfig):
             raise UserError("--fit-epochs needs positive numbers, one more of them than --fit-epochs-at has")
 
 
-class VGrow(Pair):
+class VGrow(Pair[VGrowConfig]):
     """A generator fitted to particles of the flow; see the module's docstring."""
 
-    config: VGrowConfig
     Config: ClassVar = VGrowConfig
 
     def __init__(self, config: VGrowConfig, shape: Sequence[int], seed: int = 0) -> None:

@@ -13,7 +13,7 @@ import torch
 from wasserflow.data import Dataset
 from wasserflow.data import load as load_data
 from wasserflow.errors import UserError, check_seed, unknown
-from wasserflow.method import METHODS, Pair
+from wasserflow.method import METHODS, Method
 from wasserflow.plot import draw_samples
 from wasserflow.train.budget import Budget
 from wasserflow.train.checkpoint import load_latest, save_checkpoint
@@ -33,7 +33,7 @@ Report = Callable[[Line], None]
 
 
 def train(
-    model: Pair,
+    model: Method,
     data: Any,
     *,
     budget: Budget,
@@ -43,7 +43,7 @@ def train(
     precision: Precision = "fp32",
     save_minutes: float = 1.0,
     report: Report | None = None,
-) -> Pair:
+) -> Method:
     """Train a model and keep everything in a run folder.
 
     Args:
@@ -106,7 +106,7 @@ def resume(
     device: str | None = None,
     save_minutes: float = 1.0,
     report: Report | None = None,
-) -> Pair:
+) -> Method:
     """Go on with a run to its budget, or to a larger one, as if it had never stopped.
 
     Args:
@@ -157,7 +157,7 @@ def _check_save_minutes(minutes: float) -> None:
         raise UserError(f"--save-minutes must be above 0, not {minutes}")
 
 
-def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, report: Report | None) -> Pair:
+def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, report: Report | None) -> Method:
     progress = trainer.progress
     main = processes().is_main_process
     clock, ledger = Clock(progress), Ledger(progress)

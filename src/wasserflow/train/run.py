@@ -21,7 +21,7 @@ from wasserflow.data import Dataset, Form
 from wasserflow.data import load as load_data
 from wasserflow.errors import UserError, check_seed, unknown
 from wasserflow.files import whole_or_nothing
-from wasserflow.method import METHODS, Pair, PairConfig
+from wasserflow.method import METHODS, Method, MethodConfig
 from wasserflow.record import read_as
 from wasserflow.train.budget import Budget, Progress
 from wasserflow.train.checkpoint import load_latest, load_weights, select
@@ -182,7 +182,7 @@ class Run:
         return Form.from_json(self.record["form"])
 
     @property
-    def config(self) -> PairConfig:
+    def config(self) -> MethodConfig:
         """The method's settings."""
         if self.record["method"] not in tuple(METHODS):
             raise unknown("method", self.record["method"], METHODS)
@@ -198,7 +198,7 @@ class Run:
         """What it is trained on."""
         return read_as(Source, self.record["data"], "data")
 
-    def build(self) -> Pair:
+    def build(self) -> Method:
         """The run's model, with fresh weights."""
         method: Any = METHODS[self.record["method"]]
         try:
@@ -260,7 +260,7 @@ class Run:
         return load_latest(self.checkpoints)[1]
 
 
-def load(path: str | Path, *, device: str | torch.device | None = "cpu") -> Pair:
+def load(path: str | Path, *, device: str | torch.device | None = "cpu") -> Method:
     """The model of a run at its newest checkpoint, in evaluation mode.
 
     Networks with an average of weights have it loaded: samples are drawn from the average, where there is one.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wasserflow.data import Batches, Dataset
 from wasserflow.errors import UserError
-from wasserflow.method import Pair
+from wasserflow.method import Method
 from wasserflow.noise import derive_seed
 from wasserflow.train.budget import Progress
 from wasserflow.train.checkpoint import load_optimizer, load_weights, optimizer_tensors, prefixed, select
@@ -35,7 +35,7 @@ class Trainer:
         UserError: If the model and the data, or the batch and the processes, do not fit.
     """
 
-    def __init__(self, model: Pair, data: Dataset, *, seed: int, device: torch.device, precision: Precision) -> None:
+    def __init__(self, model: Method, data: Dataset, *, seed: int, device: torch.device, precision: Precision) -> None:
         if model.shape != data.form.shape:
             raise UserError(f"the model takes samples of shape {model.shape}, the data have shape {data.form.shape}")
         group = processes()
@@ -105,7 +105,7 @@ class Trainer:
         values = [value for value in self.tensors().values() if value.is_floating_point()]
         return bool(torch.stack([value.isfinite().all().to(self.rng.device) for value in values]).all())
 
-    def sampler(self) -> Pair:
+    def sampler(self) -> Method:
         """The model that samples are drawn from, up to date."""
         weights = self.model.state_dict()
         for name in self.averages:

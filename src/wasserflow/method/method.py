@@ -1,0 +1,141 @@
+"""What a method is to whatever trains it, stores it or samples from it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import inf
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from wasserflow.errors import UserError, unknown
+
+__all__ = ["Method", "MethodConfig", "milestones", "positive"]
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """What the settings of every method hold; each setting is a flag of the command line.
+
+    Args:
+        batch: Real images per batch, over all processes together.
+    """
+
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        positive(self, "batch")
+
+
+def positive(config: object, *names: str) -> None:
+    """Raise a `UserError` unless each of these fields of a config is above zero and finite."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 < value < inf:
+            raise UserError(f"--{name.replace('_', '-')} must be a finite number above 0, not {value}")
+
+
+def milestones(config: object, name: str) -> None:
+    """Raise a `UserError` unless this field of a config holds growing numbers of images."""
+    value = getattr(config, name)
+    if any(a >= b for a, b in pairwise((0, *value))):
+        raise UserError(f"--{name.replace('_', '-')} must be growing numbers of images above 0, not {value}")
+
+
+Settings = TypeVar("Settings", bound=MethodConfig)
+
+
+class Method(nn.Module, ABC, Generic[Settings]):
+    """Networks for samples of one shape, a step that trains them, and samples.
+
+    Args:
+        config: The method's settings.
+        shape: One sample in model space: ``(C, H, W)`` in [-1, 1], or ``(d,)``.
+        seed: Of the initial weights.
+    """
+
+    Config: ClassVar[type[MethodConfig]]
+
+    def __init__(self, config: Settings, shape: Sequence[int], seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.shape = tuple(shape)
+        self.seed = seed
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.build()
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    @classmethod
+    @abstractmethod
+    def recipe(cls, name: str, shape: Sequence[int]) -> Settings:
+        """The settings called ``default`` or ``paper`` for samples of this shape.
+
+        Raises:
+            UserError: If there are none of that name for this shape.
+        """
+
+    @abstractmethod
+    def build(self) -> None:
+        """Make the networks, as attributes, from ``config`` and ``shape``; the random numbers are seeded."""
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One optimiser per network that is trained, by the network's name."""
+
+    @abstractmethod
+    def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+        """One training step.
+
+        Args:
+            data: Its ``next().x`` is this process's part of a batch in model space, of ``batch`` samples; ``seen``
+                counts the images drawn so far, by all processes.
+            fit: ``fit.NAME.minimise(loss)`` takes an optimiser's step of the network ``NAME``.
+            rng: The step's random numbers, on the device.
+
+        Returns:
+            Scalars to log, on the device, without gradients.
+        """
+
+    @abstractmethod
+    def stream(self, n: int, *, seed: int = 0, batch: int = 1000) -> Iterator[Tensor]:
+        """The samples of `sample`, in batches."""
+
+    def averages(self) -> dict[str, int]:
+        """Networks of which a moving average is kept, with its half-life in images."""
+        return {}
+
+    def lr_factor(self, seen: int) -> float:
+        """What the learning rates are multiplied with once ``seen`` images have been seen."""
+        return 1.0
+
+    @classmethod
+    def for_shape(cls, shape: Sequence[int], *, recipe: str = "default", seed: int = 0, **overrides: Any) -> Self:
+        """A freshly initialised model for samples of this shape.
+
+        Args:
+            shape: ``(C, H, W)`` or ``(d,)``.
+            recipe: ``default``, or ``paper`` for the authors' settings.
+            seed: Of the initial weights.
+            overrides: Fields of the config that differ from the recipe.
+
+        Raises:
+            UserError: If a setting is unknown or out of range.
+        """
+        config = cls.recipe(recipe, shape)
+        for name in overrides:
+            if not hasattr(config, name):
+                raise unknown("setting", name, vars(config))
+        return cls(replace(config, **overrides), shape, seed)
+
+    def sample(self, n: int, *, seed: int = 0, batch: int = 1000) -> Tensor:
+        """Draw ``n`` samples; sample i depends on ``(seed, i)`` alone, so fewer are a prefix of more.
+
+        Returns:
+            Float samples in model space, with shape (n, *shape).
+        """
+        if n < 1 or batch < 1:
+            raise UserError(f"the number of samples and the batch must be at least 1, not {n} and {batch}")
+        return torch.cat(list(self.stream(n, seed=seed, batch=batch)))
