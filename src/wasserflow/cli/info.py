@@ -40,7 +40,8 @@ def _bf16() -> str:
     import torch
 
     flags = torch.backends.cpu.get_cpu_capability()
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public word for it
+    native = any(getattr(torch.cpu, name, bool)() for name in names)
     return f"{flags}, bf16 {'fast' if native else 'slow'}"
 
 
