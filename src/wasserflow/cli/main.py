@@ -52,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             _drop_output()
             return _say(f"cannot use {error.filename or 'the output'}: {error.strerror or error}", 2)
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_initialized():
+        sys.stderr.flush()
+        os._exit(code)  # gloo's threads abort the interpreter's tear-down now and then
     return code
 
 

@@ -40,10 +40,7 @@ def run(argv: Sequence[str]) -> None:
     totals = (flags.images, flags.minutes, flags.cpu_minutes)
     budget = None if totals == (None, None, None) else Budget(*totals)
     main = processes().is_main_process
-    try:
-        with show_progress() as report:
-            resume(flags.run, budget=budget, device=flags.device, save_minutes=flags.save_minutes, report=report)
-    finally:
-        processes().destroy_process_group()
+    with show_progress() as report:
+        resume(flags.run, budget=budget, device=flags.device, save_minutes=flags.save_minutes, report=report)
     if main:
         print(f"trained: {flags.run}")

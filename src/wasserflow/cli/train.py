@@ -92,21 +92,18 @@ def run(argv: Sequence[str]) -> None:
     if flags.dry_run:
         _estimate(model, data, flags, budget)
         return
-    try:
-        with show_progress() as report:
-            train(
-                model,
-                data,
-                budget=budget,
-                out=flags.out,
-                seed=flags.seed,
-                device=flags.device,
-                precision=flags.precision,
-                save_minutes=flags.save_minutes,
-                report=report,
-            )
-    finally:
-        processes().destroy_process_group()
+    with show_progress() as report:
+        train(
+            model,
+            data,
+            budget=budget,
+            out=flags.out,
+            seed=flags.seed,
+            device=flags.device,
+            precision=flags.precision,
+            save_minutes=flags.save_minutes,
+            report=report,
+        )
     if main:
         print(f"trained: {flags.out}\nwasserflow sample {quote(str(flags.out))} -n 64 --out grid.png draws from it")
 
