@@ -14,7 +14,7 @@ import torch
 import tyro
 
 from wasserflow.cli.progress import show_progress
-from wasserflow.data import Dataset
+from wasserflow.data import Batch, Dataset
 from wasserflow.data import load as load_data
 from wasserflow.errors import check_seed, unknown
 from wasserflow.method import METHODS, Method, MethodConfig
@@ -26,6 +26,7 @@ from wasserflow.train.trainer import Trainer
 __all__ = ["run"]
 
 MOST_STEPS = 8
+MOST_SECONDS = 20.0
 ENOUGH_SECONDS = 5.0  # of timing, for a dry run: one step can take minutes
 
 
@@ -135,14 +136,25 @@ def _estimate(model: Method, data: Dataset, flags: TrainFlags, budget: Budget) -
     settings = {"method": type(model).__name__, "data": data.source, "shape": model.shape, "device": str(device)}
     print(json.dumps(settings | dataclasses.asdict(model.config), indent=2))
     times: list[tuple[float, float]] = []
+    draw, begun = trainer.data.next, time.perf_counter()
+
+    def draw_in_time() -> Batch:
+        if time.perf_counter() - begun > MOST_SECONDS:
+            raise TimeoutError
+        return draw()
+
+    trainer.data.next = draw_in_time
     while len(times) < MOST_STEPS and sum(wall for wall, _ in times) < ENOUGH_SECONDS:
         wall, cpu = time.perf_counter(), time.process_time()
-        trainer.step()
+        try:
+            trainer.step()
+        except TimeoutError:
+            print(f"one step takes over {MOST_SECONDS:g} seconds: what follows counts its first part, without the fit")
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
         times.append((time.perf_counter() - wall, time.process_time() - cpu))
     wall, cpu = (min(part) for part in zip(*times, strict=True))  # the first step is slow: it warms up
-    images = trainer.progress.images / len(times)
+    images = trainer.data.seen / len(times)
     rate = images / wall
     print(f"{len(data.train):,} training samples; {rate:,.0f} images/s; {memory_mb():,} MB")
     for name, limit, seconds in (("minutes", budget.minutes, wall), ("CPU minutes", budget.cpu_minutes, cpu)):
