@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from wasserflow.divergence import CATALOGUE, D_MAX, NAMES, named
+from wasserflow.divergence import CATALOGUE, D_MAX, NAMES, alpha, define_map, named
 from wasserflow.errors import UserError
 
 F64: dict[str, Any] = {"dtype": torch.float64}
 D = torch.linspace(-20, 20, 401, **F64)
-rows = pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.name)
-divergences = pytest.mark.parametrize("row", [row for row in CATALOGUE if row.f], ids=lambda row: row.name)
+ROWS = (*CATALOGUE, *(alpha(a) for a in (-1.5, -1e-3, 0.0, 0.3, 1.0, 1.5)))
+rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+divergences = pytest.mark.parametrize("row", [row for row in ROWS if row.f], ids=lambda row: row.name)
 
 
 def unbounded(row):
@@ -71,6 +72,15 @@ def test_h_from_g(row):
     scale = 1 + ours.h(d).abs() + row.g(r).abs() + (r * first).abs()
     error = (r * first - row.g(r) - ours.h(d) - constant).abs() / scale
     assert error.max() < 1e-12
+
+
+@divergences
+def test_critic_has_the_derivative_of_the_f_gan(row):
+    """d/dd g'(e^d) = r g''(r) = s(d) e^{-d}."""
+    d = D[D.abs() <= 8].requires_grad_()
+    (slope,) = torch.autograd.grad(row.critic(d).sum(), d)
+    d = d.detach()
+    torch.testing.assert_close(slope, unbounded(row).rate(d) * (-d).exp(), rtol=1e-9, atol=0)
 
 
 @divergences
@@ -137,6 +147,64 @@ def test_aliases_are_the_same_row():
     assert named("vanilla") is named("js")
     assert named("mle") is named("forward-kl")
     assert len(set(NAMES)) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("a", "name", "scale"),
+    [(0, "kl", 1), (1, "forward-kl", 1), (-1, "pearson", 1), (2, "chi2", 2), (0.5, "hellinger", 0.5)],
+)
+def test_alpha_divergences_pass_through_the_named_ones(a, name, scale):
+    member, row = unbounded(alpha(a)), unbounded(named(name))
+    torch.testing.assert_close(scale * member.rate(D), row.rate(D), rtol=1e-12, atol=0)
+    rho = torch.exp(-D[D.abs() <= 5])
+    linear = scale * member.f(rho) - row.f(rho)  # f is unique up to a multiple of rho - 1
+    torch.testing.assert_close(linear.diff() / rho.diff(), linear[:1].expand(100) / (rho[0] - 1), rtol=1e-6, atol=1e-9)
+
+
+def test_alpha_by_name():
+    assert named("alpha:1.5").rate(torch.tensor(2.0)).item() == pytest.approx(math.exp(3))
+    for name, message in (("alpha:x", "needs a number"), ("alpha:99", "from -8 to 8"), ("alpha:nan", "from -8 to 8")):
+        with pytest.raises(UserError, match=message):
+            named(name)
+    for a in (-8.0, 8.0):
+        assert torch.isfinite(alpha(a).rate(torch.tensor([-200.0, 200.0]))).all()
+
+
+def test_a_map_of_ones_own():
+    """h = d + tanh d: its rate comes by autograd, and beyond where it was checked it goes on linearly."""
+    row = define_map("own", lambda d: d + torch.tanh(d))
+    assert named("own") is row
+    torch.testing.assert_close(row.rate(D), 2 - torch.tanh(D).square())
+    far = torch.tensor([-200.0, 200.0])
+    torch.testing.assert_close(row.h(far), torch.tensor([-201.0, 201.0]))
+    d = D.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(row.h(d).sum(), d)
+    torch.testing.assert_close(slope, row.rate(D))
+
+
+@pytest.mark.parametrize(
+    ("h", "message"),
+    [
+        (lambda d: d.square(), "not increasing at d = -20"),
+        (lambda d: (d - 3).relu(), "not increasing at d = -20"),
+        (torch.sin, "not increasing"),
+        (lambda d: torch.exp(100 * d), "not finite"),
+        (lambda d: d - d.mean(), "not elementwise"),
+        (lambda d: d.sum(), "not elementwise"),
+        (lambda d: math.exp(d), "differentiable function of tensors"),
+        (lambda d: d.detach(), "differentiable function of tensors"),
+    ],
+)
+def test_maps_that_are_no_increasing_functions_are_refused(h, message):
+    with pytest.raises(UserError, match=message):
+        define_map("bad", h)
+    with pytest.raises(UserError, match="unknown divergence"):
+        named("bad")
+
+
+def test_a_map_of_the_catalogue_is_not_replaced():
+    with pytest.raises(UserError, match="taken"):
+        define_map("logit", lambda d: d)
 
 
 def test_unknown_name_lists_the_nearest():

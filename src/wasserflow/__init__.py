@@ -10,19 +10,26 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wasserflow.divergence import define_map
     from wasserflow.errors import UserError
     from wasserflow.field import RatioField
     from wasserflow.flow import flow
-    from wasserflow.method import MonoFlow, VGrow
+    from wasserflow.learned import LearnedRatioField
+    from wasserflow.method import MonoFlow, ResidualFlow, VGrow
+    from wasserflow.ratio import define_loss
     from wasserflow.train import Budget, Interrupted, evaluate, load, resume, sample, train
 
 __all__ = [
     "Budget",
     "Interrupted",
+    "LearnedRatioField",
     "MonoFlow",
     "RatioField",
+    "ResidualFlow",
     "UserError",
     "VGrow",
+    "define_loss",
+    "define_map",
     "evaluate",
     "flow",
     "load",
@@ -32,10 +39,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "divergence": ("define_map",),
     "errors": ("UserError",),
     "field": ("RatioField",),
     "flow": ("flow",),
-    "method": ("MonoFlow", "VGrow"),
+    "learned": ("LearnedRatioField",),
+    "method": ("MonoFlow", "ResidualFlow", "VGrow"),
+    "ratio": ("define_loss",),
     "train": ("Budget", "Interrupted", "evaluate", "load", "resume", "sample", "train"),
 }
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}

@@ -8,7 +8,10 @@ are three equivalent ways to give it:
 * ``F(q) = E_q g(p/q)``   (MonoFlow):  ``s = r^2 g''(r)``,  ``g(r) = r f(1/r)``
 * ``h`` increasing        (MonoFlow):  ``s = h'(d)``,       ``h(log r) = r g'(r) - g(r) + const``
 
-A generator that draws the flow minimises ``-E h(d(G(z)))``: every divergence GAN is one row of this table.
+A generator that draws the flow minimises ``-E h(d(G(z)))``: every divergence GAN is one row of this table, and the
+rows with an f are at the same time what a classifier can minimise to learn ``d`` (`wasserflow.ratio`).
+
+`named` finds a row, or a member of the family `alpha` by ``alpha:A``; `define_map` adds a map of one's own.
 
 References:
     | Deep Generative Learning via Variational Gradient Flow (Gao et al., 2019), arXiv 1901.08469
@@ -24,14 +27,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from wasserflow.errors import unknown
+from wasserflow.errors import UserError, unknown
 
-__all__ = ["CATALOGUE", "D_MAX", "NAMES", "Map", "named"]
+__all__ = ["CATALOGUE", "D_MAX", "NAMES", "Map", "alpha", "define_map", "named"]
 
 Scalar = Callable[[Tensor], Tensor]
 
 D_MAX = log(99)
 """Where an exponentially growing rate stops growing: Jeffreys' ``1 + e^d`` stays within [1, 100]."""
+
+CHECKED = 20.0
+"""Up to which ``|d|`` a map of one's own is checked, and used as it is."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Map:
         formula_rate: ``s(d) = h'(d) > 0``, elementwise, within the bounds.
         formula_h: ``h(d)``, elementwise, within the bounds.
         f: ``f(rho)`` of the divergence ``E_p f(q/p)``; None where ``h`` has no closed-form divergence.
+        critic: ``g'(e^d)`` up to a constant, what an f-GAN's critic should be: its derivative is ``s(d) e^{-d}``.
         estimate: The divergence's value from the logits of data and of particles, each ``(N,)``.
         bounds: The interval of ``d + shift`` on which the formulas are used as they are.
         shift: ``C`` in ``h(d + C)``.
@@ -56,6 +63,7 @@ class Map:
     formula_rate: Scalar
     formula_h: Scalar
     f: Scalar | None = None
+    critic: Scalar | None = None
     estimate: Callable[[Tensor, Tensor], Tensor] | None = None
     bounds: tuple[float, float] = (-inf, inf)
     shift: float = 0.0
@@ -78,7 +86,7 @@ class Map:
 
     def shifted(self, shift: float) -> "Map":
         """The map ``h(d + C)``: no row's divergence any more (for ``js``: a skewed Jensen-Shannon)."""
-        return replace(self, shift=shift, f=None, estimate=None) if shift else self
+        return replace(self, shift=shift, f=None, critic=None, estimate=None) if shift else self
 
 
 CATALOGUE = (
@@ -87,6 +95,7 @@ CATALOGUE = (
         torch.ones_like,
         lambda d: d,
         f=lambda rho: rho * rho.log(),
+        critic=lambda d: -(-d).exp(),
         estimate=lambda d_p, d_q: -d_q.mean(),
         aliases=("logit",),
     ),
@@ -95,6 +104,7 @@ CATALOGUE = (
         lambda d: torch.sigmoid(-d),
         logsigmoid,
         f=lambda rho: (1 + rho) * torch.log1p(rho) - 2 * log(2),
+        critic=lambda d: softplus(-d) - (-d).exp(),
         estimate=lambda d_p, d_q: softplus(-d_p).mean() + softplus(-d_q).mean() - 2 * log(2),
         aliases=("ns",),
     ),
@@ -103,6 +113,7 @@ CATALOGUE = (
         torch.sigmoid,
         softplus,
         f=lambda rho: rho * rho.log() - (1 + rho) * ((1 + rho) / 2).log(),
+        critic=logsigmoid,
         estimate=lambda d_p, d_q: 2 * log(2) - softplus(-d_p).mean() - softplus(d_q).mean(),
         aliases=("vanilla",),
     ),
@@ -111,6 +122,7 @@ CATALOGUE = (
         lambda d: 1 + d.exp(),
         lambda d: d + d.exp(),
         f=lambda rho: (rho - 1) * rho.log(),
+        critic=lambda d: d - (-d).exp(),
         estimate=lambda d_p, d_q: d_p.mean() - d_q.mean(),
         bounds=(-inf, D_MAX),
     ),
@@ -119,6 +131,7 @@ CATALOGUE = (
         torch.exp,
         torch.exp,
         f=lambda rho: -rho.log(),
+        critic=lambda d: d,
         estimate=lambda d_p, d_q: d_p.mean(),
         bounds=(-inf, D_MAX),
         aliases=("mle",),
@@ -128,6 +141,7 @@ CATALOGUE = (
         lambda d: 2 * (2 * d).exp(),
         lambda d: (2 * d).exp(),
         f=lambda rho: 1 / rho - 2 + rho,
+        critic=lambda d: 2 * d.exp(),
         bounds=(-inf, D_MAX),
     ),
     Map(
@@ -135,6 +149,7 @@ CATALOGUE = (
         lambda d: (-d).exp(),
         lambda d: -(-d).exp(),
         f=lambda rho: (rho - 1).square() / 2,
+        critic=lambda d: -(-2 * d).exp() / 2,
         bounds=(-D_MAX, inf),
     ),
     Map(
@@ -142,6 +157,7 @@ CATALOGUE = (
         lambda d: (d / 2).exp() / 2,
         lambda d: (d / 2).exp(),
         f=lambda rho: (rho.sqrt() - 1).square(),
+        critic=lambda d: -(-d / 2).exp(),
         bounds=(-inf, D_MAX),
     ),
     Map("arcsinh", lambda d: (1 + d.square()).rsqrt(), torch.asinh),
@@ -154,14 +170,103 @@ CATALOGUE = (
 
 _BY_NAME = {name: row for row in CATALOGUE for name in (row.name, *row.aliases)}
 NAMES = tuple(_BY_NAME)
+"""Every name and alias of a row of the catalogue."""
+
+ALPHA = "alpha:"
+LARGEST_ALPHA = 8.0
+"""With ``|d| <= log 99`` inside the bounds, a rate of at most 10^16: far inside float32."""
+
+
+def alpha(a: float) -> Map:
+    r"""``h(d) = (e^{a d} - 1) / a`` with the rate ``e^{a d}``: the alpha-divergences.
+
+    They are ``E_p f(q/p)`` with ``f(rho) = (rho^{1-a} - 1 - (1-a)(rho - 1)) / (a (a-1))``: KL(q|p) for a = 0, KL(p|q)
+    for a = 1, Pearson's chi-square for a = -1, half of ``chi2`` for a = 2, twice the squared Hellinger for a = 1/2.
+
+    Raises:
+        UserError: If ``a`` is beyond what float32 can hold.
+    """
+    if not abs(a) <= LARGEST_ALPHA:
+        raise UserError(f"{ALPHA}A takes numbers from -{LARGEST_ALPHA:g} to {LARGEST_ALPHA:g}, not {a:g}")
+
+    def f(rho: Tensor) -> Tensor:
+        if a == 0:
+            return rho * rho.log() - rho + 1
+        if a == 1:
+            return rho - 1 - rho.log()
+        return (rho.pow(1 - a) - 1 - (1 - a) * (rho - 1)) / (a * (a - 1))
+
+    return Map(
+        f"{ALPHA}{a:g}",
+        lambda d: (a * d).exp(),
+        lambda d: _exponential(d, a),
+        f=f,
+        critic=lambda d: _exponential(d, a - 1),
+        bounds=(-D_MAX if a < 0 else -inf, D_MAX if a > 0 else inf),
+    )
+
+
+def _exponential(d: Tensor, a: float) -> Tensor:
+    """``(e^{a d} - 1) / a``, and its limit ``d`` at a = 0."""
+    return ((a * d).exp() - 1) / a if a else d  # expm1 has no exact derivative in autograd
 
 
 def named(name: str) -> Map:
-    """The row of the table with this name or alias.
+    """The row of the table with this name or alias, a map that `define_map` has added, or a member of `alpha`.
 
     Raises:
         UserError: If there is none; it names the nearest ones.
     """
+    if name.startswith(ALPHA):
+        try:
+            return alpha(float(name.removeprefix(ALPHA)))
+        except ValueError:
+            raise UserError(f"{name!r} needs a number after the colon, as in {ALPHA}0.5") from None
     if name not in _BY_NAME:
-        raise unknown("divergence or map", name, NAMES)
+        raise unknown("divergence or map", name, (*_BY_NAME, f"{ALPHA}A"))
     return _BY_NAME[name]
+
+
+def define_map(name: str, h: Scalar) -> Map:
+    """Add an increasing map of one's own under a name that ``h=``, ``divergence=`` and a run's record can hold.
+
+    The rate ``h'`` comes by autograd. Outside [-20, 20], where it is checked, ``h`` goes on linearly. A program that
+    resumes or loads a run trained with the map defines it first.
+
+    Args:
+        name: Its name; one of an earlier definition is replaced, one of the catalogue is not.
+        h: An elementwise function of tensors with ``h'(d) > 0``, differentiable; float32 and float64.
+
+    Returns:
+        The new row.
+
+    Raises:
+        UserError: If the name is taken, or h is not increasing, not finite or not elementwise.
+    """
+    if name in NAMES or name.startswith(ALPHA):
+        raise UserError(f"the name {name!r} is taken by a map that comes with wasserflow: choose another")
+    row = Map(name, lambda d: _derivative(h, d), h, bounds=(-CHECKED, CHECKED))
+    d = torch.linspace(-CHECKED, CHECKED, 4001, dtype=torch.float64)
+    try:
+        values, rate = h(d), row.rate(d)
+        alone = h(d[:1])
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"the map {name!r} cannot be used as a differentiable function of tensors: {error}") from error
+    if values.shape != d.shape or not torch.allclose(values[:1], alone, equal_nan=True):
+        raise UserError(f"the map {name!r} is not elementwise: each h(d) must depend on its own d alone")
+    for what, wrong in (("not finite", ~(values.isfinite() & rate.isfinite())), ("not increasing", ~(rate > 0))):
+        if wrong.any():
+            where = d[wrong][0].item()
+            raise UserError(
+                f"the map {name!r} is {what} at d = {where:g} (h = {values[wrong][0]:g}, h' = {rate[wrong][0]:g}): "
+                f"h' must be above 0 and finite from -{CHECKED:g} to {CHECKED:g}"
+            )
+    _BY_NAME[name] = row
+    return row
+
+
+def _derivative(h: Scalar, d: Tensor) -> Tensor:
+    with torch.enable_grad():
+        d = d.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(h(d).sum(), d)
+    return slope

@@ -52,7 +52,7 @@ RNG = np.random.default_rng(0)
         ([*VGROW, "--divergence", "jefreys"], "unknown divergence or map 'jefreys'. Did you mean jeffreys?"),
         ([*DIGITS, "--h", "nss"], "unknown divergence or map 'nss'. Did you mean ns?"),
         ([*DIGITS, "--network", "strded"], "unknown network 'strded'. Did you mean strided?"),
-        ([*DIGITS, "--recipe", "papr"], "--recipe"),
+        ([*DIGITS, "--recipe", "papr"], "unknown recipe"),
         ([*DIGITS, "--precision", "fp16"], "--precision"),
         ([*DIGITS, "--widht", "4"], "--width"),
         ([*DIGITS, "--batch", "many"], "--batch"),
@@ -440,7 +440,7 @@ def test_a_record_that_is_none(refused, digits, text):
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        ("format", 2, "has format 2"),
+        ("format", 3, "has format 3"),
         ("format", None, "states no format"),
         ("method", None, "lacks 'method'"),
         ("method", "vgrw", "unknown method 'vgrw'. Did you mean vgrow?"),

@@ -60,10 +60,18 @@ def test_answers_before_torch_is_loaded():
 # train, resume
 
 
-@pytest.mark.parametrize("method", ["vgrow", "monoflow"])
+@pytest.mark.parametrize(
+    ("method", "extra"),
+    [
+        ("vgrow", ["--pool", "1", "--inner-steps", "1"]),
+        ("vgrow", ["--divergence", "alpha:-0.5", "--ratio-loss", "least-squares", "--penalty-kind", "weighted"]),
+        ("monoflow", ["--h", "arcsinh", "--shift", "3"]),
+        ("monoflow", ["--h", "alpha:1.5", "--ratio-loss", "f-gan:kl", "--penalty-kind", "one-centred"]),
+        ("residual", ["--ratio-steps", "1", "--maps", "2", "--pool", "2"]),
+    ],
+)
 @pytest.mark.parametrize("data", ["digits", "ring"])
-def test_train(done, method, data):
-    extra = ["--pool", "1", "--inner-steps", "1"] if method == "vgrow" else ["--h", "arcsinh", "--shift", "3"]
+def test_train(done, method, extra, data):
     said = done("train", method, "--data", data, *TINY, *extra, "--seed", "3", "--out", "new/r")
     assert "trained: new/r" in said
     assert "wasserflow sample new/r" in said
@@ -78,6 +86,40 @@ def test_paper_recipe(done):
     done("train", "vgrow", "--data", "ring", "--recipe", "paper", "--batch", "50", "--images", "50", "--out", "r")
     settings = json.loads(Path("r/config.json").read_text())["config"]
     assert (settings["network"], settings["prior"], settings["batch"]) == ("shallow", "uniform", 50)
+
+
+@pytest.mark.parametrize("recipe", ["ept", "pg"])
+def test_recipes_of_the_variants(done, recipe):
+    small = ["--width", "4", "--batch", "8", "--pool", "1", "--fit-epochs", "1"] if recipe == "ept" else TINY
+    done("train", "vgrow", "--data", "digits", "--recipe", recipe, *small, "--images", "8", "--out", "r")
+    done("evaluate", "r", "-n", "20")
+
+
+def test_residual_flow_states_what_a_sample_costs(done):
+    settings = ["--ratio-steps", "1", "--maps", "3", "--map-steps", "2", "--pool", "1", "--batch", "16", "--width", "4"]
+    done("train", "residual", "--data", "ring", *settings, "--images", "32", "--out", "r")
+    said = done("sample", "r", "-n", "5", "--out", "x.npy")
+    assert "4 network evaluations per sample" in said  # two maps learned so far, two steps each
+
+
+def test_a_map_of_ones_own_is_found_by_its_name(done, refused):
+    wf.define_map("gentle", lambda d: d + torch.tanh(d) / 2)
+    model = wf.MonoFlow.for_shape((2,), h="gentle", width=4, batch=16)
+    wf.train(model, "ring", budget=wf.Budget(images=32), out="r")
+    done("resume", "r", "--images", "64")
+    config = Path("r/config.json")
+    config.write_text(config.read_text().replace("gentle", "forgotten"))
+    assert "unknown divergence or map 'forgotten'" in refused("resume", "r", "--images", "96")
+
+
+def test_runs_of_format_1_are_read(done, digits):
+    path = digits / "config.json"
+    record = json.loads(path.read_text())
+    assert record["format"] == 2
+    del record["config"]["ratio_loss"], record["config"]["penalty_kind"]
+    path.write_text(json.dumps(record | {"format": 1}))
+    done("sample", digits, "-n", "2", "--out", "x.npy")
+    done("resume", digits, "--images", "400")
 
 
 def _folder():

@@ -8,6 +8,7 @@ from wasserflow.method import METHODS, MonoFlow, VGrow
 from wasserflow.nn import PAIRS
 
 methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+pairs = pytest.mark.parametrize("method", [VGrow, MonoFlow])
 
 
 @methods
@@ -32,7 +33,7 @@ def test_paper_networks_have_their_published_sizes():
     assert [round(size / 1e6, 2) for size in sizes] == [1.2, 1.05]
 
 
-@methods
+@pairs
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)], ids=str)
 def test_paper_recipe_makes_a_model(method, shape):
     assert method.for_shape(shape, recipe="paper").sample(2).shape == (2, *shape)
@@ -42,6 +43,22 @@ def test_paper_recipe_on_vectors():
     assert VGrow.for_shape((5,), recipe="paper").config.latent == 5
     with pytest.raises(UserError, match="no generator on vectors"):
         MonoFlow.for_shape((5,), recipe="paper")
+    for name in ("ept", "pg"):
+        with pytest.raises(UserError, match="is for images"):
+            VGrow.for_shape((5,), recipe=name)
+
+
+def test_ept_recipe_is_the_least_squares_flow_without_normalisation():
+    model = VGrow.for_shape((3, 32, 32), recipe="ept")
+    assert model.ratio_loss.name == "least-squares"
+    assert not any("norm" in name or "parametrizations" in name for name in model.state_dict())
+    assert model.config.pool * model.config.batch == 1000
+
+
+def test_pg_recipe_penalises_between_data_and_particles():
+    model = VGrow.for_shape((1, 28, 28), recipe="pg", width=8)
+    assert model.config.penalty_kind == "one-centred"
+    assert model.sample(2).shape == (2, 1, 28, 28)
 
 
 @methods
@@ -53,7 +70,7 @@ def test_samples_are_a_prefix_whatever_the_batch(method):
     assert not torch.allclose(model.sample(20, seed=5), many[:20])
 
 
-@methods
+@pairs
 def test_sampling_leaves_the_mode_and_the_running_statistics(method):
     model = method.for_shape((1, 8, 8)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -90,6 +107,9 @@ def test_same_seed_same_weights_and_no_global_effect():
         ({"network": "resnt"}, "Did you mean resnet"),
         ({"stepsize": 1.0}, "Did you mean step_size"),
         ({"recipe": "papr"}, "Did you mean paper"),
+        ({"ratio_loss": "logistc"}, "Did you mean logistic"),
+        ({"penalty_kind": "r2"}, "unknown gradient penalty"),
+        ({"divergence": "alpha:q"}, "needs a number"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -119,7 +139,7 @@ def test_log_ratio_refuses_other_shapes():
 
 def test_log_ratio_learns_the_density_ratio():
     """Two Gaussians a distance 1 apart have log p/q linear: the logistic loss finds it."""
-    from wasserflow.ratio import logistic_loss
+    from wasserflow.ratio import LOGISTIC
 
     rng = torch.Generator().manual_seed(0)
     model = VGrow.for_shape((1,), network="mlp", width=32)
@@ -127,7 +147,7 @@ def test_log_ratio_learns_the_density_ratio():
     for _ in range(600):
         p, q = torch.randn(2, 500, 1, generator=rng)
         optimizer.zero_grad()
-        logistic_loss(model.logit(p + 0.5), model.logit(q - 0.5)).backward()
+        LOGISTIC(model.logit(p + 0.5), model.logit(q - 0.5)).backward()
         optimizer.step()
     x = torch.linspace(-1.5, 1.5, 13)[:, None]
     torch.testing.assert_close(model.log_ratio(x), x[:, 0], rtol=0, atol=0.2)

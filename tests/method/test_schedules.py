@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from wasserflow.method import MonoFlow, VGrow
-from wasserflow.method import pair as pair_module
-from wasserflow.method.pair import pick
+from wasserflow.ratio import PENALTIES
+from wasserflow.method.ratio import pick
 
 SHAPE = (1, 8, 8)
 SMALL = {"network": "mlp", "latent": 4, "width": 16, "batch": 8}
@@ -73,7 +73,7 @@ def test_clamped_particles_stay_within_the_colours():
 
 
 def test_the_penalty_is_paid_in_its_turn_and_in_proportion(monkeypatch):
-    monkeypatch.setattr(pair_module, "gradient_penalty", lambda logit, x: torch.tensor(10.0))
+    monkeypatch.setitem(PENALTIES, "r1", lambda logit, p, q, loss, rng: torch.tensor(10.0))
     model = MonoFlow.for_shape(SHAPE, penalty=0.5, penalty_every=4, **SMALL)
     extra = []
     for step in range(8):

@@ -61,4 +61,8 @@ def run(argv: Sequence[str]) -> None:
     else:
         write_samples(model.stream(flags.n, seed=flags.seed, batch=flags.batch), flags.n, folder.form, flags.out)
     weights = "averaged weights" if model.averages() else "the weights themselves (this run keeps no average)"
-    print(f"{flags.n} samples -> {flags.out}: {weights} at {folder.progress().images:,} images, seed {flags.seed}")
+    cost = "one network evaluation" if model.evaluations == 1 else f"{model.evaluations:,} network evaluations"
+    print(
+        f"{flags.n} samples -> {flags.out}: {weights} at {folder.progress().images:,} images, seed {flags.seed}; "
+        f"{cost} per sample"
+    )

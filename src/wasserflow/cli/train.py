@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import tyro
@@ -39,7 +39,7 @@ class TrainFlags:
         out: The run's folder, which must not exist yet.
         size: Crop images to a square and resize them to this many pixels a side.
         skip_corrupt: Leave out images that cannot be decoded, instead of stopping at the first.
-        recipe: Where the settings below start from: ours, or the authors'.
+        recipe: Where the settings below start from: default, or paper for the authors'; vgrow also has ept and pg.
         images: Stop after this many images.
         minutes: Stop after this wall time of training.
         cpu_minutes: Stop after this process CPU time of training.
@@ -54,7 +54,7 @@ class TrainFlags:
     out: Path
     size: int | None = None
     skip_corrupt: bool = False
-    recipe: Literal["default", "paper"] = "default"
+    recipe: str = "default"
     images: int | None = None
     minutes: float | None = None
     cpu_minutes: float | None = None

@@ -109,6 +109,7 @@ class Toy:
 
 TOYS = {
     "ring": Toy(partial(ring, modes=8, radius=1.0, sd=0.02), False, ring_centres(8, 1.0), 0.02),
+    "wide-ring": Toy(partial(ring, modes=8, radius=10.0, sd=1.0), False, ring_centres(8, 10.0), 1.0),
     "circles": Toy(partial(circles, radii=(15.0, 5.0), weight=0.67, sd=0.5), True),
     "checkerboard": Toy(partial(checkerboard, cells=4, half_width=4.0), True),
     "two-moons": Toy(partial(two_moons, sd=0.05), True),

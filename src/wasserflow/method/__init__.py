@@ -4,8 +4,19 @@ from typing import Any
 
 from wasserflow.method.method import Method, MethodConfig
 from wasserflow.method.monoflow import MonoFlow, MonoFlowConfig
+from wasserflow.method.residual import ResidualFlow, ResidualFlowConfig
 from wasserflow.method.vgrow import VGrow, VGrowConfig
 
-__all__ = ["METHODS", "Method", "MethodConfig", "MonoFlow", "MonoFlowConfig", "VGrow", "VGrowConfig"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "MethodConfig",
+    "MonoFlow",
+    "MonoFlowConfig",
+    "ResidualFlow",
+    "ResidualFlowConfig",
+    "VGrow",
+    "VGrowConfig",
+]
 
-METHODS: dict[str, type[Method[Any]]] = {"vgrow": VGrow, "monoflow": MonoFlow}
+METHODS: dict[str, type[Method[Any]]] = {"vgrow": VGrow, "monoflow": MonoFlow, "residual": ResidualFlow}

@@ -71,7 +71,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
     @classmethod
     @abstractmethod
     def recipe(cls, name: str, shape: Sequence[int]) -> Settings:
-        """The settings called ``default`` or ``paper`` for samples of this shape.
+        """The settings of that name for samples of this shape; every method has those called ``default``.
 
         Raises:
             UserError: If there are none of that name for this shape.
@@ -103,9 +103,18 @@ class Method(nn.Module, ABC, Generic[Settings]):
     def stream(self, n: int, *, seed: int = 0, batch: int = 1000) -> Iterator[Tensor]:
         """The samples of `sample`, in batches."""
 
+    def preview(self, n: int) -> Tensor:
+        """At most ``n`` samples to look at while training goes on, always of the same noise."""
+        return torch.cat(list(self.stream(n)))
+
     def averages(self) -> dict[str, int]:
         """Networks of which a moving average is kept, with its half-life in images."""
         return {}
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of a network, with or without its gradient, that a sample costs."""
+        return 1
 
     def lr_factor(self, seen: int) -> float:
         """What the learning rates are multiplied with once ``seen`` images have been seen."""
@@ -117,7 +126,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
 
         Args:
             shape: ``(C, H, W)`` or ``(d,)``.
-            recipe: ``default``, or ``paper`` for the authors' settings.
+            recipe: ``default``, or another that the method has: ``paper`` for the authors' settings.
             seed: Of the initial weights.
             overrides: Fields of the config that differ from the recipe.
 

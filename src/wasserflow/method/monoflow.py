@@ -28,7 +28,8 @@ class MonoFlowConfig(PairConfig):
     """Settings of MonoFlow.
 
     Args:
-        h: The increasing map: logit, ns (non-saturating), vanilla, arcsinh, mle, lsgan, or any divergence of VGrow.
+        h: The increasing map: logit, ns (non-saturating), vanilla, arcsinh, mle, lsgan, alpha:A for (e^(A d) - 1)/A,
+            any divergence of VGrow, or one that wasserflow.define_map has added.
         shift: C in h(d + C): vanilla with C = 3 or 5 does not vanish where the fakes are poor.
     """
 

@@ -10,7 +10,7 @@ References:
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +19,8 @@ from torch import Tensor
 from wasserflow.divergence import named
 from wasserflow.errors import UserError, unknown
 from wasserflow.method.method import milestones, positive
-from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig, shuffled
+from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig
+from wasserflow.method.ratio import shuffled
 
 __all__ = ["VGrow", "VGrowConfig"]
 
@@ -29,7 +30,7 @@ class VGrowConfig(PairConfig):
     """Settings of VGrow.
 
     Args:
-        divergence: kl, js, logd, jeffreys, forward-kl, chi2, pearson, hellinger, or any map that MonoFlow takes.
+        divergence: kl, js, logd, jeffreys, forward-kl, chi2, pearson, hellinger, alpha:A, or any map of MonoFlow.
         pool: How many batches of particles are moved together.
         inner_steps: Particle steps per pool.
         ratio_steps: Steps of the logit before each particle step.
@@ -68,13 +69,16 @@ class VGrow(Pair[VGrowConfig]):
 
     @classmethod
     def recipe(cls, name: str, shape: Sequence[int]) -> VGrowConfig:
-        """The settings called ``default`` or ``paper`` for samples of this shape.
+        """The settings called ``default``, ``paper``, ``ept`` or ``pg`` for samples of this shape.
 
         ``default`` is the best quality per CPU minute that was measured (docs/results.md): one step of each kind,
         which makes it the GAN with loss ``-E h(d)``, with a gradient penalty. ``paper`` takes, for images, the
         authors' residual networks and schedules (grey: MNIST's, colour: CIFAR-10's), at the data's own size
         (``--size 32`` is theirs), and draws the pool with the batch statistics of the fit rather than running ones;
-        for vectors, the 2-D settings of the progressive-growing authors with a latent of the data's dimension.
+        for vectors, the 2-D settings of the progressive-growing authors with a latent of the data's dimension. ``ept``
+        (images) is the variant with a least-squares ratio, Pearson's chi-square, networks without normalisation and 20
+        epochs of the fit throughout (Gao et al., 2020, arXiv 2012.06094). ``pg`` (images) takes the networks of the
+        progressive-growing authors, at full size from the start, with their penalty, optimiser and average.
         """
         image = len(shape) == 3
         if name == "paper" and image:
@@ -113,7 +117,34 @@ class VGrow(Pair[VGrowConfig]):
             )
         if name == "default":
             return VGrowConfig(**({} if image else FOR_VECTORS))
-        raise unknown("recipe", name, ("default", "paper"))
+        if name == "ept" and image:
+            return replace(
+                cls.recipe("paper", shape),
+                divergence="pearson",
+                ratio_loss="least-squares",
+                network="resnet-plain",
+                batch=100,
+                pool=10,
+                fit_epochs=(20,),
+                fit_epochs_at=(),
+            )
+        if name == "pg" and image:
+            return VGrowConfig(
+                batch=64,
+                latent=512,
+                network="pg",
+                width=256,
+                lr_logit=1e-3,
+                lr_generator=1e-3,
+                betas=(0.0, 0.99),
+                penalty=1.0,
+                penalty_kind="one-centred",
+                penalty_every=1,
+                ema=4_400,  # 0.99 per step of 64
+            )
+        if name in ("ept", "pg"):
+            raise UserError(f"the recipe {name} is for images, and these are vectors: take paper or leave out --recipe")
+        raise unknown("recipe", name, ("default", "paper", "ept", "pg"))
 
     def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
         """One outer loop of VGrow (Gao et al., 2019, Algorithm 1)."""

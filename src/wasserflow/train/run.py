@@ -29,7 +29,10 @@ from wasserflow.train.device import Precision, resolve_device
 
 __all__ = ["FORMAT", "Run", "Source", "load", "sample"]
 
-FORMAT = 1
+FORMAT = 2
+SINCE_2: dict[str, Any] = {"ratio_loss": "logistic", "penalty_kind": "r1"}
+"""Settings that runs of format 1 had no choice of."""
+
 LOCK = ".lock"
 
 
@@ -155,6 +158,8 @@ class Run:
             raise UserError(f"{file} cannot be read as the record of a run ({error})") from error
         if not isinstance(record, dict) or "format" not in record:
             raise UserError(f"{file} is not the record of a run: it states no format")
+        if record["format"] == 1 and isinstance(record.get("config"), dict):
+            record |= {"format": FORMAT, "config": record["config"] | SINCE_2}
         if record["format"] != FORMAT:
             raise UserError(
                 f"{path} has format {record['format']} (wasserflow {record.get('wasserflow', 'unknown')}), this is "

@@ -1,0 +1,161 @@
+r"""Residual flow: an f-divergence flow without a generator, its maps kept so that new noise can be pushed through them.
+
+A pool of particles starts as noise. Per map, a logit learns ``d = log p/q`` between data and pool, its weights are
+kept, and the pool moves by the residual map ``T_k = (Id + eta s(d_k) grad d_k)^M``. After the last map a new pool
+starts, and every map goes on learning from where it stood. Samples are new noise pushed through ``T_K o ... o T_1``,
+the Euler scheme of the Wasserstein gradient flow of ``D_f(q|p)``.
+
+References:
+    | Deep Generative Learning via Variational Gradient Flow (Gao et al., 2019), arXiv 1901.08469
+    | Deep Generative Learning via Euler Particle Transport (Gao et al., 2020), arXiv 2012.06094
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from wasserflow.divergence import named
+from wasserflow.errors import unknown
+from wasserflow.field import RatioField
+from wasserflow.method.method import positive
+from wasserflow.method.ratio import RatioConfig, RatioMethod
+from wasserflow.nn import build_pair
+from wasserflow.noise import sample_noise
+
+__all__ = ["ResidualFlow", "ResidualFlowConfig"]
+
+
+@dataclass(frozen=True)
+class ResidualFlowConfig(RatioConfig):
+    """Settings of the residual flow; a sample costs maps x map_steps gradients of the logit.
+
+    Args:
+        divergence: kl, js, logd, jeffreys, forward-kl, chi2, pearson, hellinger, alpha:A, or any map of MonoFlow.
+        maps: K, how many maps are kept; each holds the weights of one logit.
+        map_steps: M, particle steps per map.
+        ratio_steps: Steps of the logit per map and pass.
+        step_size: eta, the length of a particle step.
+        pool: How many batches of particles are moved together.
+    """
+
+    divergence: str = "kl"
+    maps: int = 50
+    map_steps: int = 5
+    ratio_steps: int = 20
+    step_size: float = 1.0
+    pool: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named(self.divergence)
+        positive(self, "maps", "map_steps", "ratio_steps", "step_size", "pool")
+
+
+class ResidualFlow(RatioMethod[ResidualFlowConfig]):
+    """Residual maps from noise to data; see the module's docstring."""
+
+    Config: ClassVar = ResidualFlowConfig
+    maps: Tensor
+    learned: Tensor
+    pool: Tensor
+
+    def __init__(self, config: ResidualFlowConfig, shape: Sequence[int], seed: int = 0) -> None:
+        super().__init__(config, shape, seed)
+        self.map = named(config.divergence)
+
+    @classmethod
+    def recipe(cls, name: str, shape: Sequence[int]) -> ResidualFlowConfig:
+        """The settings called ``default`` for samples of this shape."""
+        if name != "default":
+            raise unknown("recipe", name, ("default",))
+        return ResidualFlowConfig(**({} if len(shape) == 3 else FOR_VECTORS))
+
+    def build(self) -> None:
+        """Make the logit, room for the weights of every map, and the pool."""
+        c = self.config
+        _, self.logit = build_pair(c.network, self.shape, 1, c.width)
+        self._names = [name for name, value in self.logit.state_dict().items() if value.is_floating_point()]
+        self.register_buffer("maps", torch.zeros(c.maps, len(self._weights())))
+        self.register_buffer("learned", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("pool", torch.randn(c.pool * c.batch, *self.shape))
+
+    def preview(self, n: int) -> Tensor:
+        """The pool where it stands: new noise would have to go through every map."""
+        return self.pool[:n]
+
+    @property
+    def evaluations(self) -> int:
+        """Gradients of the logit that a sample costs: M for each map learned so far."""
+        return int(self.learned) * self.config.map_steps
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """The logit's."""
+        return {"logit": self.optimizer(self.logit, self.config.lr_logit)}
+
+    def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+        """Learn one map and move the pool through it."""
+        c = self.config
+        turn, k = divmod(data.seen // (c.batch * c.ratio_steps), c.maps)
+        log: dict[str, Tensor] = {}
+        if k == 0:
+            self.pool.normal_(generator=rng)
+        if turn:
+            self.logit.load_state_dict(self._split(self.maps[k]), strict=False)
+        for _ in range(c.ratio_steps):
+            log |= self.learn_ratio(data, self.pool, fit, rng)
+        self.maps[k] = self._weights()
+        self.learned.clamp_(min=k + 1)
+        moved = torch.cat([self.residual_map(k, x) for x in self.pool.split(data.batch)])
+        log["field_norm"] = (moved - self.pool).flatten(1).norm(dim=1).mean() / (c.map_steps * c.step_size)
+        self.pool.copy_(moved)
+        return log
+
+    def residual_map(self, k: int, x: Tensor) -> Tensor:
+        """``T_k(x)``: M steps ``x <- x + eta s(d_k) grad d_k`` with the k-th map's logit, for points (N, *shape)."""
+        c = self.config
+        weights = self._split(self.maps[k])
+        training = self.logit.training
+        self.logit.eval()
+        field = RatioField(lambda x: functional_call(self.logit, weights, (x,)), self.map)
+        for _ in range(c.map_steps):
+            x = x + c.step_size * field(x)
+        self.logit.train(training)
+        return x
+
+    @torch.no_grad()
+    def stream(self, n: int, *, seed: int = 0, batch: int = 1000) -> Iterator[Tensor]:
+        """``n`` draws of noise pushed through the maps learned so far, in batches."""
+        for start in range(0, n, batch):
+            x = sample_noise(seed, start, min(start + batch, n), self.shape).to(self.maps.device)
+            for k in range(int(self.learned)):
+                x = self.residual_map(k, x)
+            yield x
+
+    def _weights(self) -> Tensor:
+        """All floating-point weights of the logit in one vector."""
+        state = self.logit.state_dict()
+        return torch.cat([state[name].reshape(-1) for name in self._names])
+
+    def _split(self, weights: Tensor) -> dict[str, Tensor]:
+        """The inverse of `_weights`, by name."""
+        state = self.logit.state_dict()
+        parts = weights.split([state[name].numel() for name in self._names])
+        return {name: part.view(state[name].shape) for name, part in zip(self._names, parts, strict=True)}
+
+
+FOR_VECTORS: dict[str, Any] = {
+    "batch": 500,
+    "network": "mlp",
+    "width": 64,
+    "lr_logit": 1e-3,
+    "betas": (0.5, 0.9),
+    "penalty": 0.1,
+    "penalty_every": 4,
+    "map_steps": 10,
+    "step_size": 0.01,
+}
+"""Where the default recipe for vectors differs from the one for images."""

@@ -1,0 +1,130 @@
+"""The flow of residual maps: its maps are kept, compose, and carry new noise where they carried the pool."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import wasserflow as wf
+from wasserflow.errors import UserError
+from wasserflow.field import RatioField
+from wasserflow.method import ResidualFlow
+
+SMALL = {"network": "mlp", "width": 16, "batch": 16, "maps": 3, "map_steps": 2, "ratio_steps": 4, "pool": 2}
+
+
+class Data:
+    """Points around (2, 0)."""
+
+    batch = 16
+
+    def __init__(self):
+        self.seen, self.rng = 0, torch.Generator().manual_seed(0)
+
+    def next(self):
+        self.seen += self.batch
+        return SimpleNamespace(x=torch.randn(self.batch, 2, generator=self.rng) + torch.tensor([2.0, 0.0]))
+
+
+class Fit:
+    """Plain gradient steps."""
+
+    def __init__(self, network):
+        self.optimizer = torch.optim.SGD(network.parameters(), 0.1)
+
+    def minimise(self, loss):
+        self.optimizer.zero_grad()
+        loss.backward(inputs=self.optimizer.param_groups[0]["params"])
+        self.optimizer.step()
+
+
+def trained(steps, **settings):
+    model = ResidualFlow.for_shape((2,), **SMALL | settings)
+    data, fit = Data(), SimpleNamespace(logit=Fit(model.logit))
+    pools = [model.pool.clone()]
+    for step in range(steps):
+        log = model.step(data, fit, torch.Generator().manual_seed(step))
+        pools.append(model.pool.clone())
+        assert torch.isfinite(log["field_norm"])
+    return model, pools
+
+
+@pytest.mark.parametrize("network", ["mlp", "shallow"])
+def test_a_map_is_its_euler_steps(network):
+    model, _ = trained(1, network=network)
+    x = torch.randn(5, 2)
+    field = RatioField(model.logit, model.map)  # the last map's logit is the logit as it stands
+    expected = x
+    for _ in range(2):
+        expected = expected + model.config.step_size * field(expected)
+    torch.testing.assert_close(model.residual_map(0, x), expected)
+
+
+def test_the_pool_went_through_the_maps_that_are_kept():
+    model, pools = trained(3)
+    start = torch.empty_like(model.pool).normal_(generator=torch.Generator().manual_seed(0))
+    x = start
+    for k in range(3):
+        x = model.residual_map(k, x)
+        torch.testing.assert_close(x, pools[k + 1])
+
+
+def test_samples_are_new_noise_through_every_map():
+    from wasserflow.noise import sample_noise
+
+    model, _ = trained(2)
+    x = sample_noise(5, 0, 7, (2,))
+    assert model.evaluations == 2 * 2
+    torch.testing.assert_close(model.sample(7, seed=5), model.residual_map(1, model.residual_map(0, x)))
+    torch.testing.assert_close(model.sample(7, seed=5, batch=2), model.sample(20, seed=5)[:7])
+
+
+def test_without_a_map_samples_are_noise():
+    from wasserflow.noise import sample_noise
+
+    model = ResidualFlow.for_shape((1, 8, 8))
+    assert model.evaluations == 0
+    assert torch.equal(model.sample(4, seed=1), sample_noise(1, 0, 4, (1, 8, 8)))
+
+
+def test_a_second_pass_goes_on_from_the_kept_maps_with_a_new_pool():
+    """With a logit that learns nothing, the second pass leaves every map as it was; the pool starts anew."""
+    model, _ = trained(3)
+    maps = model.maps.clone()
+    data = Data()
+    data.seen = 3 * 4 * 16
+    still = SimpleNamespace(logit=SimpleNamespace(minimise=lambda loss: None))
+    for step in range(3):
+        model.step(data, still, torch.Generator().manual_seed(50 + step))
+    assert torch.equal(model.maps, maps)
+    assert int(model.learned) == 3
+    x = torch.empty_like(model.pool).normal_(generator=torch.Generator().manual_seed(50))
+    for k in range(3):
+        x = model.residual_map(k, x)
+    torch.testing.assert_close(model.pool, x)
+
+
+@pytest.mark.parametrize("network", ["strided", "dcgan", "resnet"])
+def test_maps_keep_all_that_an_image_network_needs(network):
+    """A kept map is the network as it was, batch statistics and spectral norms included."""
+    model = ResidualFlow.for_shape((1, 8, 8), network=network, width=4, maps=2, map_steps=1)
+    x = torch.randn(16, 1, 8, 8)
+    with torch.no_grad():
+        model.logit.train()(x)
+        model.maps[1] = model._weights()
+    expected = x + model.config.step_size * RatioField(model.logit.eval(), model.map)(x)
+    torch.nn.init.normal_(next(iter(model.logit.parameters())))
+    torch.testing.assert_close(model.residual_map(1, x), expected)
+
+
+def test_particles_reach_the_data():
+    """Points of N(0, I) flow onto N((2, 0), I) in time 4: the mean of the flow of KL is 2 (1 - e^-4)."""
+    model, _ = trained(20, maps=20, ratio_steps=20, step_size=0.1, pool=16)
+    mean = model.sample(4000).mean(0)
+    torch.testing.assert_close(mean, torch.tensor([2.0, 0.0]), rtol=0, atol=0.35)
+
+
+@pytest.mark.parametrize(("name", "value"), [("maps", 0), ("map_steps", -1), ("ratio_steps", 0), ("pool", 0)])
+def test_bad_settings(name, value):
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')}"):
+        wf.ResidualFlow.for_shape((2,), **{name: value})

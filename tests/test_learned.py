@@ -1,0 +1,65 @@
+"""The field that learns as the particles move carries one cloud onto another."""
+
+import math
+
+import pytest
+import torch
+
+import wasserflow as wf
+from wasserflow.errors import UserError
+from wasserflow.field import RatioField
+
+
+def cloud(n, seed, centre=(0.0, 0.0)):
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed)) + torch.tensor(centre)
+
+
+def test_particles_flow_onto_the_target_and_the_classifier_gives_up():
+    field = wf.LearnedRatioField(cloud(2000, 0, (2.0, -1.0)), ratio_steps=2, batch=500)
+    moved = wf.flow(cloud(500, 1), field, steps=150, step_size=0.05)
+    torch.testing.assert_close(moved.mean(0), torch.tensor([2.0, -1.0]), rtol=0, atol=0.2)
+    assert 1.25 < field.ratio_value.item() < 2 * math.log(2) + 0.02
+
+
+def test_velocity_is_the_field_of_the_logit_it_learned():
+    x = cloud(50, 1)
+    field = wf.LearnedRatioField(cloud(80, 0), "js")
+    velocity = field.at(x)
+    points = cloud(7, 2)
+    torch.testing.assert_close(velocity(points), RatioField(field.logit, "js")(points))
+
+
+def test_same_seed_same_flow_and_no_global_effect():
+    state = torch.get_rng_state()
+    x, y = cloud(40, 1), cloud(60, 0)
+    ends = [wf.flow(x, wf.LearnedRatioField(y, seed=seed, batch=20), steps=5) for seed in (0, 0, 1)]
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_target_may_draw_fresh_points():
+    drawn = []
+
+    def target(n):
+        drawn.append(n)
+        return cloud(n, len(drawn))
+
+    wf.flow(cloud(30, 0), wf.LearnedRatioField(target, batch=10, ratio_steps=2), steps=3)
+    assert drawn == [10] * 6
+
+
+def test_images_need_a_logit():
+    images = torch.randn(8, 1, 4, 4)
+    with pytest.raises(UserError, match="give logit="):
+        wf.LearnedRatioField(images)(images)
+    logit = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 1), torch.nn.Flatten(0))
+    assert wf.LearnedRatioField(images, logit=logit)(images).shape == images.shape
+
+
+def test_bad_settings():
+    for settings in ({"ratio_steps": 0}, {"lr": 0.0}, {"batch": 0}):
+        with pytest.raises(UserError, match="at least 1"):
+            wf.LearnedRatioField(cloud(5, 0), **settings)
+    with pytest.raises(UserError, match="cannot flow onto"):
+        wf.LearnedRatioField(cloud(5, 0))(torch.zeros(5, 3))
