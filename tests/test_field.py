@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 import torch
 
-from wasserflow.divergence import CATALOGUE, named
+from wasserflow.divergence import CATALOGUE, alpha, define_map, named
 from wasserflow.field import RatioField
 from wasserflow.flow import flow
 
 F64: dict[str, Any] = {"dtype": torch.float64}
+ROWS = (*CATALOGUE, named("vanilla").shifted(3.0), alpha(-0.7), alpha(0.3), define_map("kink", lambda d: d + d.relu()))
+rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}+{row.shift}" if row.shift else row.name)
 
 
 class GaussianRatio:
@@ -25,7 +27,7 @@ class GaussianRatio:
         return log_p - log_q
 
 
-@pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.name)
+@rows
 def test_velocity_is_the_gradient_of_h(row):
     ratio = GaussianRatio(torch.tensor([1.0, -0.5], **F64), 0.6)
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), **F64)
@@ -34,7 +36,7 @@ def test_velocity_is_the_gradient_of_h(row):
     torch.testing.assert_close(RatioField(ratio, row)(x), gradient)
 
 
-@pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.name)
+@rows
 def test_dissipation_at_a_gaussian(row):
     """dKL(q_t|p)/dt = -E_q[s(d) |grad d|^2] at t = 0.
 

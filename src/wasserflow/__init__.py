@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wasserflow.learned import LearnedRatioField
     from wasserflow.method import MonoFlow, ResidualFlow, VGrow
     from wasserflow.ratio import define_loss
-    from wasserflow.train import Budget, Interrupted, evaluate, load, resume, sample, train
+    from wasserflow.train import Budget, Interrupted, evaluate, load, plot_run, resume, sample, train
 
 __all__ = [
     "Budget",
@@ -33,6 +33,7 @@ __all__ = [
     "evaluate",
     "flow",
     "load",
+    "plot_run",
     "resume",
     "sample",
     "train",
@@ -46,7 +47,7 @@ _HOMES = {
     "learned": ("LearnedRatioField",),
     "method": ("MonoFlow", "ResidualFlow", "VGrow"),
     "ratio": ("define_loss",),
-    "train": ("Budget", "Interrupted", "evaluate", "load", "resume", "sample", "train"),
+    "train": ("Budget", "Interrupted", "evaluate", "load", "plot_run", "resume", "sample", "train"),
 }
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

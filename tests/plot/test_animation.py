@@ -67,3 +67,18 @@ def test_clouds_become_frames_with_fixed_axes(tmp_path: Path):
     assert cloud_frames([]) == []
     save_gif(frames, tmp_path / "a.gif")
     assert len(read(tmp_path / "a.gif")[0]) == 3
+
+
+def test_only_points_and_title_change_from_frame_to_frame():
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(300, 2))
+    clouds = [np.zeros((5, 2)), np.full((5, 2), 2.0)]
+    first, last = (np.asarray(f).astype(int) for f in cloud_frames(clouds, data, ["0 images", "12,345,678 images"]))
+    changed = np.abs(first - last).max(2) > 8
+    blue = [f[..., 2] > f[..., 0] + 40 for f in (first, last)]
+    below = np.arange(480)[:, None] > 24
+    assert changed[:24].any(), "the title"
+    assert not (changed & below & ~blue[0] & ~blue[1]).any(axis=1)[24:].sum() > 30
+    for points in blue:
+        assert 0 < points.sum() < 400
+    assert (first[440:] == last[440:]).all(), "the numbers of the axis"

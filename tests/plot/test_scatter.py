@@ -9,7 +9,6 @@ from PIL import Image
 
 from wasserflow.errors import UserError
 from wasserflow.plot import save_scatter
-from wasserflow.plot.scatter import _limits, _outside
 
 POINTS = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
 
@@ -26,15 +25,6 @@ def test_pictures(tmp_path: Path):
     assert not blue[:, :half].any()
     save_scatter(POINTS, tmp_path / "a.svg")
     assert "<svg" in (tmp_path / "a.svg").read_text()
-
-
-def test_limits_ignore_outliers_and_their_share_is_told():
-    cloud = np.concatenate([np.random.default_rng(0).uniform(-1, 1, (999, 2)), [[1e6, 0]]])
-    limits = _limits(cloud)
-    assert limits == pytest.approx(np.array([[-1.25, 1.25], [-1.25, 1.25]]), abs=0.05)
-    assert _outside(cloud, limits) == ", 0.1% outside"
-    assert _outside(cloud[:-1], limits) == ""
-    assert (np.diff(_limits(np.ones((5, 2)))) > 0).all()
 
 
 def test_what_cannot_be_drawn(tmp_path: Path):

@@ -46,7 +46,7 @@ class ResidualFlowConfig(RatioConfig):
     maps: int = 50
     map_steps: int = 5
     ratio_steps: int = 20
-    step_size: float = 1.0
+    step_size: float = 0.3
     pool: int = 20
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         """The settings called ``default`` for samples of this shape."""
         if name != "default":
             raise unknown("recipe", name, ("default",))
-        return ResidualFlowConfig(**({} if len(shape) == 3 else FOR_VECTORS))
+        return ResidualFlowConfig(**(FOR_IMAGES if len(shape) == 3 else FOR_VECTORS))
 
     def build(self) -> None:
         """Make the logit, room for the weights of every map, and the pool."""
@@ -147,6 +147,7 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         return {name: part.view(state[name].shape) for name, part in zip(self._names, parts, strict=True)}
 
 
+FOR_IMAGES: dict[str, Any] = {"penalty": 1.0, "map_steps": 10}
 FOR_VECTORS: dict[str, Any] = {
     "batch": 500,
     "network": "mlp",
@@ -158,4 +159,4 @@ FOR_VECTORS: dict[str, Any] = {
     "map_steps": 10,
     "step_size": 0.01,
 }
-"""Where the default recipe for vectors differs from the one for images."""
+"""Where the default recipes differ from the fields' defaults."""

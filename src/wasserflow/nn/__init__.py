@@ -10,7 +10,8 @@ from torch import nn
 from wasserflow.errors import UserError, unknown
 from wasserflow.nn.dcgan import dcgan_pair
 from wasserflow.nn.mlp import mlp_pair, shallow_pair
-from wasserflow.nn.resnet import resnet_pair
+from wasserflow.nn.pg import pg_pair
+from wasserflow.nn.resnet import resnet_pair, resnet_plain_pair
 from wasserflow.nn.strided import strided_pair
 
 __all__ = ["PAIRS", "build_pair"]
@@ -21,6 +22,8 @@ PAIRS: dict[str, Callable[[Sequence[int], int, int], tuple[nn.Module, nn.Module]
     "strided": strided_pair,
     "dcgan": dcgan_pair,
     "resnet": resnet_pair,
+    "resnet-plain": resnet_plain_pair,
+    "pg": pg_pair,
 }
 
 

@@ -1,6 +1,10 @@
 """The residual networks of the VGrow experiments (written there for 32x32), for images of any size.
 
 The skip connections see the rectified input, as they do in the published experiments.
+
+References:
+    | Deep Generative Learning via Variational Gradient Flow (Gao et al., 2019), arXiv 1901.08469
+    | Deep Generative Learning via Euler Particle Transport (Gao et al., 2020), arXiv 2012.06094; without normalisation
 """
 
 from collections.abc import Sequence
@@ -11,10 +15,11 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from wasserflow.nn.dcgan import normal_init
 from wasserflow.nn.exact import Exact
+from wasserflow.nn.fold import convolve_and_halve, enlarge_and_convolve
 from wasserflow.nn.sizes import ladder
 from wasserflow.nn.strided import Resize
 
-__all__ = ["resnet_pair"]
+__all__ = ["resnet_pair", "resnet_plain_pair"]
 
 
 def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
@@ -22,22 +27,26 @@ def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
 
 
 class _UpBlock(nn.Module):
-    """ReLU, upsample, conv, BN, ReLU, conv; beside it upsample and a 1x1 conv."""
+    """ReLU, upsample, conv, BN, ReLU, conv; beside it upsample and a 1x1 conv, which may change places."""
 
-    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+    def __init__(self, channels: int, size: tuple[int, int], *, normalised: bool) -> None:
         super().__init__()
         self.resize = Resize(size)
         self.conv1, self.conv2 = _conv(channels, channels, 3), _conv(channels, channels, 3)
-        self.norm = nn.BatchNorm2d(channels)
+        self.norm = nn.BatchNorm2d(channels) if normalised else nn.Identity()
         self.skip = _conv(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.resize(relu(x))
-        return self.conv2(relu(self.norm(self.conv1(x)))) + self.skip(x)
+        x = relu(x)
+        main = enlarge_and_convolve(x, self.conv1.weight, self.resize.size)
+        return self.conv2(relu(self.norm(main))) + self.resize(self.skip(x))
 
 
 class _DownBlock(nn.Module):
-    """ReLU (but in the first block), conv, ReLU, conv, average pool; beside it a 1x1 conv or the identity."""
+    """ReLU (but in the first block), conv, ReLU, conv, average pool; beside it a 1x1 conv or the identity.
+
+    The pool is taken into what comes before it: a mean of convolutions is a convolution, of the mean.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, first: bool = False, down: bool = True) -> None:
         super().__init__()
@@ -47,8 +56,10 @@ class _DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x if self.first else relu(x)
-        x = self.conv2(relu(self.conv1(x))) + self.skip(x)
-        return avg_pool2d(x, 2, ceil_mode=True) if self.down else x
+        main = relu(self.conv1(x))
+        if not self.down:
+            return self.conv2(main) + self.skip(x)
+        return convolve_and_halve(main, self.conv2.weight) + self.skip(avg_pool2d(x, 2, ceil_mode=True))
 
 
 class _SumOverSpace(nn.Module):
@@ -58,12 +69,21 @@ class _SumOverSpace(nn.Module):
 
 def resnet_pair(shape: Sequence[int], latent: int, width: int) -> tuple[nn.Module, nn.Module]:
     """The generator and the logit, spectrally normalised (5 power iterations); the paper's ``width`` is 128."""
+    return _pair(shape, latent, width, normalised=True)
+
+
+def resnet_plain_pair(shape: Sequence[int], latent: int, width: int) -> tuple[nn.Module, nn.Module]:
+    """The same networks without spectral or batch normalisation."""
+    return _pair(shape, latent, width, normalised=False)
+
+
+def _pair(shape: Sequence[int], latent: int, width: int, *, normalised: bool) -> tuple[nn.Module, nn.Module]:
     sizes = ladder(shape[1:])
     h, w = sizes[-1]
     generator = nn.Sequential(
         nn.Linear(latent, width * h * w),
         nn.Unflatten(1, (width, h, w)),
-        *(_UpBlock(width, size) for size in sizes[-2::-1]),
+        *(_UpBlock(width, size, normalised=normalised) for size in sizes[-2::-1]),
         nn.ReLU(),
         Exact(_conv(width, shape[0], 3)),
         nn.Tanh(),
@@ -80,7 +100,7 @@ def resnet_pair(shape: Sequence[int], latent: int, width: int) -> tuple[nn.Modul
     )
     for network in (generator, logit):
         network.apply(normal_init)
-        for module in network.modules():
+        for module in network.modules() if normalised else ():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 spectral_norm(module, n_power_iterations=5)
     return generator, logit

@@ -1,8 +1,33 @@
-"""Pictures of samples: grids of images, clouds of points, animations. Every file is written whole or not at all."""
+"""Pictures: image grids, clouds, curves, densities, fields, animations. Every file is written whole or not at all."""
 
-from wasserflow.plot.animation import save_gif
+from wasserflow.plot.animation import evenly, save_gif
+from wasserflow.plot.curves import curves
+from wasserflow.plot.figure import save_figure
 from wasserflow.plot.grid import image_grid, save_grid, save_image
+from wasserflow.plot.marginal import MOST_COLUMNS, marginals
+from wasserflow.plot.plane import densities, field, kernel_density, paths
 from wasserflow.plot.samples import draw_samples
 from wasserflow.plot.scatter import cloud_frames, save_scatter
+from wasserflow.plot.strip import captioned, strip, top_row
 
-__all__ = ["cloud_frames", "draw_samples", "image_grid", "save_gif", "save_grid", "save_image", "save_scatter"]
+__all__ = [
+    "MOST_COLUMNS",
+    "captioned",
+    "cloud_frames",
+    "curves",
+    "densities",
+    "draw_samples",
+    "evenly",
+    "field",
+    "image_grid",
+    "kernel_density",
+    "marginals",
+    "paths",
+    "save_figure",
+    "save_gif",
+    "save_grid",
+    "save_image",
+    "save_scatter",
+    "strip",
+    "top_row",
+]

@@ -9,7 +9,7 @@ from PIL import Image
 from wasserflow.errors import UserError
 from wasserflow.files import whole_or_nothing
 
-__all__ = ["save_gif"]
+__all__ = ["evenly", "save_gif"]
 
 SHORTEST = 0.04
 """Seconds a frame stays at least; viewers slow down what is much quicker."""
@@ -34,7 +34,7 @@ def save_gif(frames: Sequence[Image.Image], path: str | os.PathLike[str], *, sec
     if Path(path).suffix.lower() != ".gif":
         raise UserError(f"an animation is written as .gif, not as {Path(path).name}.")
     most = max(2, int(seconds / SHORTEST))
-    kept = [frames[index] for index in _evenly(len(frames), most)]
+    kept = [frames[index] for index in evenly(len(frames), most)]
     # GIF counts in hundredths of a second.
     pause = max(1, round(100 * seconds / max(1, len(kept) - 1))) * 10
     with whole_or_nothing(path) as part:
@@ -48,7 +48,7 @@ def save_gif(frames: Sequence[Image.Image], path: str | os.PathLike[str], *, sec
         )
 
 
-def _evenly(count: int, most: int) -> list[int]:
+def evenly(count: int, most: int) -> list[int]:
     """At most ``most`` of ``range(count)``, evenly, with both ends."""
     if count <= most:
         return list(range(count))
@@ -61,7 +61,7 @@ def _indexed(frames: Sequence[Image.Image]) -> list[Image.Image]:
         return [frame.point([round(round(grey / 255 * 31) * 255 / 31) for grey in range(256)]) for frame in frames]
     colours = [frame.convert("RGB") for frame in frames]
     width, height = colours[0].size
-    some = [colours[index] for index in _evenly(len(colours), 8)]
+    some = [colours[index] for index in evenly(len(colours), 8)]
     strip = Image.new("RGB", (width, height * len(some)))
     for index, frame in enumerate(some):
         strip.paste(frame, (0, index * height))

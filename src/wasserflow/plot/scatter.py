@@ -1,25 +1,24 @@
 """Clouds of points in the plane, beside and over the data they should match."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from wasserflow.errors import UserError, unknown
-from wasserflow.files import whole_or_nothing
+from wasserflow.errors import UserError
+from wasserflow.plot.figure import DATA, SAMPLES, fit_axes, fitted_figure, limits, outside, save_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
 
-__all__ = ["cloud_frames", "save_scatter"]
+__all__ = ["as_plane", "cloud_frames", "draw_cloud", "save_scatter"]
 
 MOST = 20_000
 """Points drawn at most; more only fill the paper."""
-
-GREY, COLOUR = "#808080", "#1f5fbf"
 
 
 def save_scatter(points: Tensor, path: str | os.PathLike[str], reference: Tensor | None = None) -> None:
@@ -33,34 +32,32 @@ def save_scatter(points: Tensor, path: str | os.PathLike[str], reference: Tensor
         path: Where to; the suffix sets the format (``.png``, ``.pdf``, ``.svg`` ...).
         reference: Data, shape ``(M, 2)``.
     """
-    from matplotlib.figure import Figure
-
-    cloud = _plane(points)
-    data = None if reference is None else _plane(reference)
-    limits = _limits(cloud if data is None else data)
-    panel = 4.5 * float(np.clip(np.divide(*np.ptp(limits, axis=1)), 0.5, 2)) + 0.6
-    figure = Figure(figsize=(panel if data is None else 2 * panel, 5), dpi=120, layout="compressed")
-    known = figure.canvas.get_supported_filetypes()
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix.lstrip(".") not in known:
-        raise unknown("picture format", suffix, [f".{name}" for name in known])
-    panels = np.ravel(figure.subplots(1, 1 if data is None else 2, sharex=True, sharey=True))
+    cloud = as_plane(points)
+    data = None if reference is None else as_plane(reference)
+    bounds = limits(cloud if data is None else data)
+    count = 1 if data is None else 2
+    figure = fitted_figure(bounds, panels=count)
+    panels = np.ravel(figure.subplots(1, count, sharex=True, sharey=True))
     if data is not None:
-        _draw(panels[0], data, GREY, limits)
-        panels[0].set_title(f"data ({len(data):,})", fontsize=11)
-        _draw(panels[1], data, GREY, limits, alpha=0.35)
-    _draw(panels[-1], cloud, COLOUR, limits)
-    panels[-1].set_title(f"samples ({len(cloud):,}{_outside(cloud, limits)})", fontsize=11)
-    with whole_or_nothing(path) as part:
-        figure.savefig(part)
+        draw_cloud(panels[0], data, DATA, bounds)
+        tidy(panels[0], f"data ({len(data):,})")
+        draw_cloud(panels[1], data, DATA, bounds, alpha=0.35)
+    draw_cloud(panels[-1], cloud, SAMPLES, bounds)
+    tidy(panels[-1], f"samples ({len(cloud):,}{outside(cloud, bounds)})")
+    save_figure(figure, path)
 
 
-def cloud_frames(clouds: Iterable[Tensor], reference: Tensor | None = None) -> list[Image.Image]:
+def cloud_frames(
+    clouds: Iterable[Tensor | np.ndarray],
+    reference: Tensor | np.ndarray | None = None,
+    titles: Sequence[str] | None = None,
+) -> list[Image.Image]:
     """One picture per cloud, with fixed axes, for `save_gif`.
 
     Args:
         clouds: Particles along a flow, each of shape ``(N, 2)``.
         reference: Data, shape ``(M, 2)``, drawn grey below; sets the axes (else the last cloud does).
+        titles: What stands above each picture.
 
     Returns:
         Pictures of 480 x 480 pixels.
@@ -68,59 +65,55 @@ def cloud_frames(clouds: Iterable[Tensor], reference: Tensor | None = None) -> l
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    history = [_plane(cloud) for cloud in clouds]
+    history = [as_plane(cloud) for cloud in clouds]
     if not history:
         return []
-    data = None if reference is None else _plane(reference)
-    limits = _limits(history[-1] if data is None else data)
+    data = None if reference is None else as_plane(reference)
+    bounds = limits(history[-1] if data is None else data)
     figure = Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     if data is not None:
-        _draw(axes, data, GREY, limits, alpha=0.5)
-    marks = _draw(axes, history[0], COLOUR, limits)
+        draw_cloud(axes, data, DATA, bounds, alpha=0.5)
+    marks = draw_cloud(axes, history[0], SAMPLES, bounds)
+    tidy(axes, titles[0] if titles else "")
+    for artist in (marks, axes.title):  # all else is laid out and drawn once
+        artist.set_animated(True)
+    canvas.draw()
+    ground = canvas.copy_from_bbox(figure.bbox)
     frames = []
-    for cloud in history:
+    for index, cloud in enumerate(history):
+        canvas.restore_region(ground)
         marks.set_offsets(_thin(cloud))
-        canvas.draw()
+        axes.title.set_text(titles[index] if titles else "")
+        axes.draw_artist(marks)
+        axes.draw_artist(axes.title)
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
     return frames
 
 
-def _draw(axes: "Axes", cloud: np.ndarray, colour: str, limits: np.ndarray, alpha: float = 1.0):  # noqa: ANN202
+def draw_cloud(
+    axes: "Axes", cloud: np.ndarray, colour: str, limits: np.ndarray, alpha: float = 1.0
+) -> "PathCollection":
+    """Dots that shrink and thin out as they crowd, so that density stays visible; sets the axes."""
     shown = _thin(cloud)
-    # Dots shrink and thin out as they crowd, so that density stays visible.
     size = float(np.clip(15_000 / len(shown), 2, 14))
     ink = float(np.clip(40 / np.sqrt(len(shown)), 0.35, 0.8))
     marks = axes.scatter(*shown.T, s=size, c=colour, alpha=ink * alpha, linewidths=0, rasterized=True)
-    axes.set(xlim=limits[0], ylim=limits[1], aspect="equal")
-    axes.tick_params(labelsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
+    fit_axes(axes, limits)
     return marks
 
 
-def _thin(cloud: np.ndarray) -> np.ndarray:
-    return cloud[:: -(-len(cloud) // MOST)]
-
-
-def _limits(cloud: np.ndarray) -> np.ndarray:
-    """Per axis the range of the cloud without its outer half per cent, widened by an eighth on either side."""
-    low, high = np.quantile(cloud, [0.005, 0.995], axis=0)
-    margin = np.maximum(high - low, 1e-6) / 8
-    return np.stack([low - margin, high + margin], axis=1)
-
-
-def _outside(cloud: np.ndarray, limits: np.ndarray) -> str:
-    share = float(((cloud < limits[:, 0]) | (cloud > limits[:, 1])).any(1).mean())
-    return f", {share:.1%} outside" if share else ""
-
-
-def _plane(points: Tensor) -> np.ndarray:
+def as_plane(points: Tensor | np.ndarray) -> np.ndarray:
     """Finite points of the plane as an array, or a sentence."""
-    values = points.detach().cpu().double().numpy()
+    values = np.asarray(points.detach().cpu() if isinstance(points, Tensor) else points, np.float64)
     if values.ndim != 2 or values.shape[1] != 2:
         raise UserError(f"a scatter plot needs points (N, 2), not {tuple(values.shape)}.")
     finite = np.isfinite(values).all(1)
     if not finite.any():
         raise UserError("none of the points is finite: there is nothing to draw.")
     return values[finite]
+
+
+def _thin(cloud: np.ndarray) -> np.ndarray:
+    return cloud[:: -(-len(cloud) // MOST)]

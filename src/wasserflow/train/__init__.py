@@ -4,6 +4,7 @@ from wasserflow.train.budget import Budget, Progress
 from wasserflow.train.evaluate import evaluate
 from wasserflow.train.interrupt import Interrupted
 from wasserflow.train.loop import resume, train
+from wasserflow.train.plot import plot_run
 from wasserflow.train.run import Run, load, sample
 
-__all__ = ["Budget", "Interrupted", "Progress", "Run", "evaluate", "load", "resume", "sample", "train"]
+__all__ = ["Budget", "Interrupted", "Progress", "Run", "evaluate", "load", "plot_run", "resume", "sample", "train"]

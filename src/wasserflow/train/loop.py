@@ -8,11 +8,13 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, get_args
 
+import numpy as np
 import torch
 
 from wasserflow.data import Dataset
 from wasserflow.data import load as load_data
 from wasserflow.errors import UserError, check_seed, unknown
+from wasserflow.files import whole_or_nothing
 from wasserflow.method import METHODS, Method
 from wasserflow.plot import draw_samples
 from wasserflow.train.budget import Budget
@@ -28,6 +30,7 @@ __all__ = ["resume", "train"]
 LOG_SECONDS = 5.0
 GRID_GROWTH = 1.15  # samples are drawn each time the images seen have grown by this factor
 GRID_SAMPLES = 100
+GRID_POINTS = 1000  # the same, for points of the plane
 
 Report = Callable[[Line], None]
 
@@ -192,10 +195,17 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
 
 
 def _draw(trainer: Trainer, run: Run) -> None:
-    samples = torch.cat(list(trainer.sampler().stream(GRID_SAMPLES, seed=0)))
+    plane = trainer.model.shape == (2,)
+    samples = torch.cat(list(trainer.sampler().stream(GRID_POINTS if plane else GRID_SAMPLES, seed=0)))
     if not samples.isfinite().all():
         raise _diverged("a sample", trainer, run)
-    draw_samples(samples, run.samples / f"{trainer.progress.images:012d}.png")
+    path = run.samples / f"{trainer.progress.images:012d}.png"
+    if plane:  # kept, so that `wasserflow plot` can draw where they went
+        points = run.form.to_data(samples)
+        with whole_or_nothing(path.with_suffix(".npy")) as unfinished:
+            np.save(unfinished, points)
+        samples = torch.from_numpy(points)
+    draw_samples(samples, path)
 
 
 def _stop_if_diverged(line: Line, trainer: Trainer, run: Run) -> None:

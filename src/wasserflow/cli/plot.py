@@ -1,0 +1,30 @@
+"""``wasserflow plot RUN``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from wasserflow.train.plot import plot_run
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class PlotFlags:
+    """Draw a run: what it logged, its samples over training, its field, its samples beside the data.
+
+    Args:
+        run: The run's folder.
+        out: A folder for the pictures; by default plots in the run's folder.
+    """
+
+    run: tyro.conf.Positional[Path]
+    out: Path | None = None
+
+
+def run(argv: Sequence[str]) -> None:
+    """Plot a run."""
+    flags = tyro.cli(PlotFlags, args=argv, prog="wasserflow plot")
+    plot_run(flags.run, flags.out, say=print)

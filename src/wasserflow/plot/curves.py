@@ -1,0 +1,131 @@
+"""What a training logged, against the images seen: a panel for each scalar, whatever it is called."""
+
+from collections.abc import Mapping, Sequence
+from math import isclose, log
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wasserflow.errors import UserError
+from wasserflow.plot.figure import DATA, LEVEL, SAMPLES, brief, tidy, tile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["curves"]
+
+CLOCKS = ("images", "steps", "seconds", "cpu_seconds", "seconds_left", "memory_mb")
+"""Columns that say when and at what cost, not what was learned."""
+
+TITLES = {
+    "ratio_loss": "ratio loss (classifier)",
+    "divergence": "divergence, from the logits",
+    "logit": "mean logit d = log p/q",
+    "fit_loss": "fit loss (generator to particles)",
+    "generator_loss": "generator loss",
+    "field_norm": "field norm, mean |v|",
+}
+"""The scalars that come first, in this order."""
+
+SPEED = "images_per_second"  # comes last
+
+SIDES = {"data": DATA, "fake": SAMPLES}
+"""Scalars that differ in this last word alone share a panel."""
+
+LEVEL_LINE: dict[str, Any] = {"color": LEVEL, "lw": 1, "ls": "--", "zorder": 1}
+
+SMOOTHED = 60
+"""Logged values from which on a running median is drawn over them."""
+
+
+def curves(columns: Mapping[str, Sequence[float] | np.ndarray], equilibrium: float | None = 2 * log(2)) -> "Figure":
+    """Draw every scalar of a log against the images seen.
+
+    From 60 values on the values are drawn thin, and over them their running median over a thirtieth of the training.
+    Where a few values would flatten all others the panel leaves them out, and its title counts them.
+
+    Args:
+        columns: ``images`` and scalars by name, one value per line of the log; not finite where there was none.
+        equilibrium: What the ratio loss is where data and samples cannot be told apart; None for no such line.
+
+    Returns:
+        A figure with a panel per scalar; ``logit_data`` and ``logit_fake`` share one.
+
+    Raises:
+        UserError: If there is no scalar.
+    """
+    images = np.asarray(columns["images"], float)
+    panels = _panels(columns)
+    if not panels:
+        raise UserError("there are no curves to draw: the log holds no scalars")
+    wide = min(len(panels), 3 if len(panels) > 4 else 2)
+    figure, grid = tile(len(panels), wide, (3.9, 2.7))
+    for axes, (name, sides) in zip(grid, panels.items(), strict=True):
+        beyond = _draw(axes, images, {side: np.asarray(columns[key], float) for side, key in sides.items()})
+        tidy(axes, TITLES.get(name, name.replace("_", " ")) + beyond)
+        if name == "ratio_loss" and equilibrium is not None:
+            value = "2 log 2" if isclose(equilibrium, 2 * log(2)) else f"{equilibrium:.3g}"
+            axes.axhline(equilibrium, **LEVEL_LINE, label=f"{value}, where p = q")
+        if name in ("divergence", "logit"):
+            axes.axhline(0, **LEVEL_LINE)
+        if name == SPEED:
+            axes.set_ylim(bottom=0)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=9, edgecolor="none")
+    for axes in grid[-wide:]:
+        axes.set_xlabel("images seen", fontsize=10)
+    return figure
+
+
+def _panels(columns: Mapping[str, object]) -> dict[str, dict[str, str]]:
+    """The panels' names in order, with the column of each curve in them by its label."""
+    found: dict[str, dict[str, str]] = {}
+    for name in columns:
+        stem, _, side = name.rpartition("_")
+        if all(f"{stem}_{other}" in columns for other in SIDES) and side in SIDES:
+            found.setdefault(stem, {})[side] = name
+        elif name not in CLOCKS:
+            found[name] = {"": name}
+    order = [*TITLES, *(name for name in found if name not in (*TITLES, SPEED)), SPEED]
+    return {name: found[name] for name in order if name in found}
+
+
+def _draw(axes: "Axes", images: np.ndarray, series: Mapping[str, np.ndarray]) -> str:
+    """Draw the curves of one panel; returns what its title has to add."""
+    axes.grid(color="#dddddd", lw=0.6)
+    for side, values in series.items():
+        colour = SIDES.get(side, SAMPLES)
+        if len(values) < SMOOTHED:
+            axes.plot(images, values, color=colour, lw=1.5, marker="o", ms=3, label=side or None)
+        else:
+            axes.plot(images, values, color=colour, lw=0.6, alpha=0.4)
+            axes.plot(*_running_median(images, values), color=colour, lw=1.6, label=side or None)
+    axes.set_xlim(0, images[-1] * 1.02)
+    axes.locator_params(axis="x", nbins=5)
+    brief(axes.xaxis)
+    brief(axes.yaxis)
+    return _without_spikes(axes, np.concatenate(list(series.values())))
+
+
+def _without_spikes(axes: "Axes", values: np.ndarray) -> str:
+    """Limit the panel to where nearly all values lie, if the others would take four fifths of it."""
+    values = values[np.isfinite(values)]
+    if len(values) < SMOOTHED:
+        return ""
+    low, high = np.quantile(values, [0.01, 0.99])
+    if high == low or np.ptp(values) < 5 * (high - low):
+        return ""
+    margin = 0.15 * (high - low)
+    axes.set_ylim(low - margin, high + margin)
+    beyond = int(((values < low - margin) | (values > high + margin)).sum())
+    return f", {beyond} values beyond"
+
+
+def _running_median(images: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Medians over a thirtieth of the values, around evenly spaced ones; single spikes do not move them."""
+    half = len(values) // 60
+    centres = np.unique(np.linspace(0, len(values) - 1, 300).astype(int))
+    windows = [values[max(0, i - half) : i + half + 1] for i in centres]
+    known = [window[np.isfinite(window)] for window in windows]
+    return images[centres], np.array([np.median(window) if len(window) else np.nan for window in known])
