@@ -155,6 +155,8 @@ def test_aliases_are_the_same_row():
 )
 def test_alpha_divergences_pass_through_the_named_ones(a, name, scale):
     member, row = unbounded(alpha(a)), unbounded(named(name))
+    assert member.f
+    assert row.f
     torch.testing.assert_close(scale * member.rate(D), row.rate(D), rtol=1e-12, atol=0)
     rho = torch.exp(-D[D.abs() <= 5])
     linear = scale * member.f(rho) - row.f(rho)  # f is unique up to a multiple of rho - 1

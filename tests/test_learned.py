@@ -1,6 +1,7 @@
 """The field that learns as the particles move carries one cloud onto another."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ def test_velocity_is_the_field_of_the_logit_it_learned():
     x = cloud(50, 1)
     field = wf.LearnedRatioField(cloud(80, 0), "js")
     velocity = field.at(x)
+    assert field.logit is not None
     points = cloud(7, 2)
     torch.testing.assert_close(velocity(points), RatioField(field.logit, "js")(points))
 
@@ -58,8 +60,9 @@ def test_images_need_a_logit():
 
 
 def test_bad_settings():
-    for settings in ({"ratio_steps": 0}, {"lr": 0.0}, {"batch": 0}):
+    settings: list[dict[str, Any]] = [{"ratio_steps": 0}, {"lr": 0.0}, {"batch": 0}]
+    for wrong in settings:
         with pytest.raises(UserError, match="at least 1"):
-            wf.LearnedRatioField(cloud(5, 0), **settings)
+            wf.LearnedRatioField(cloud(5, 0), **wrong)
     with pytest.raises(UserError, match="cannot flow onto"):
         wf.LearnedRatioField(cloud(5, 0))(torch.zeros(5, 3))

@@ -60,8 +60,8 @@ class LearnedRatioField:
         self.ratio_steps, self.batch, self.lr, self.seed = ratio_steps, batch, lr, seed
         self.logit = logit
         self._rng: torch.Generator | None = None
-        self.ratio_value: Tensor | None = None
-        """The classifier's loss at its last step; 2 log 2 (logistic) where it cannot tell particles from data."""
+        self.ratio_value = torch.tensor(torch.nan)
+        """The classifier's loss at its last step, nan before; 2 log 2 (logistic) where it tells nothing apart."""
 
     def at(self, particles: Tensor, t: float | None = None) -> Callable[[Tensor], Tensor]:
         """Learn from the particles, with shape (N, *), and give the velocity, which can be evaluated anywhere."""

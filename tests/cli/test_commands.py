@@ -322,24 +322,7 @@ def test_a_million_samples_need_no_more_memory_than_ten(runs, here):
     assert peaks[1] < 1.2 * peaks[0]
 
 
-# evaluate, demo
-
-
-def test_evaluate(done, digits):
-    said = done("evaluate", digits, "-n", "100")
-    stored = json.loads((digits / "metrics.json").read_text())
-    names = [row["name"] for row in stored["rows"]]
-    assert {"frechet", "kernel", "sliced", "precision", "recall"} <= set(names)
-    assert all(name in said for name in names)
-    assert (stored["count"], stored["images"], stored["split"]) == (100, 320, "test")
-    done("evaluate", digits, "--split", "validation", "--seed", "-3")
-    assert json.loads((digits / "metrics.json").read_text())["split"] == "validation"
-
-
-def test_evaluate_points(done, runs):
-    said = done("evaluate", runs / "ring", "-n", "500")
-    assert "energy" in said
-    assert "modes" in said
+# demo
 
 
 def test_demo(done, monkeypatch, here):

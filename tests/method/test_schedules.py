@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from wasserflow.method import MonoFlow, VGrow
-from wasserflow.ratio import PENALTIES
 from wasserflow.method.ratio import pick
+from wasserflow.ratio import PENALTIES
 
 SHAPE = (1, 8, 8)
 SMALL = {"network": "mlp", "latent": 4, "width": 16, "batch": 8}

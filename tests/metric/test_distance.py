@@ -9,11 +9,14 @@ from scipy.linalg import sqrtm
 from scipy.stats import energy_distance as scipy_energy
 from torch import Tensor
 
+from wasserflow.data import toy
 from wasserflow.metric import distance
 from wasserflow.metric.distance import (
+    Estimate,
     energy_distance,
     frechet,
     kernel_distance,
+    log_chamfer,
     sliced_wasserstein,
     squared_distances,
     tiles,
@@ -88,7 +91,7 @@ def naive_kernel(a: Tensor, b: Tensor) -> float:
 
 def test_kernel_equals_the_double_loop_and_its_error_the_jackknife():
     a, b = gauss(7, 3, seed=1), gauss(5, 3, seed=2) + 0.5
-    value, error = kernel_distance(a, b)
+    value, error, _ = kernel_distance(a, b)
     assert value == pytest.approx(naive_kernel(a, b), rel=1e-12)
     without_a = [naive_kernel(a[torch.arange(7) != i], b) for i in range(7)]
     without_b = [naive_kernel(a, b[torch.arange(5) != i]) for i in range(5)]
@@ -102,6 +105,13 @@ def test_kernel_is_unbiased_and_its_error_honest():
     shifted = [kernel_distance(gauss(40, 4, seed=2 * s) + 1, gauss(60, 4, seed=2 * s + 1)) for s in range(400)]
     scatter = np.std([e.value for e in shifted])
     assert np.sqrt(np.mean([e.error**2 for e in shifted])) == pytest.approx(scatter, rel=0.25)
+    truth = np.mean([e.value for e in shifted])
+    assert np.mean([e.interval[0] <= truth <= e.interval[1] for e in shifted]) > 0.9
+
+
+def test_an_interval_ends_where_the_values_do():
+    assert Estimate(3.0, 0.5).interval == pytest.approx((2.02, 3.98))
+    assert Estimate(0.9, 0.1, (0, 1)).interval == pytest.approx((0.704, 1))
 
 
 # Sliced
@@ -164,15 +174,33 @@ def test_energy_is_unbiased():
     assert abs(values.mean()) < 4 * values.std() / 20
 
 
+# Chamfer
+
+
+def test_chamfer_of_points_counted_by_hand():
+    x, y = torch.tensor([[0.0, 0.0], [0.0, 3.0]]), torch.tensor([[4.0, 3.0], [0.0, 1.0], [0.0, 2.0]])
+    assert log_chamfer(x, y) == pytest.approx(math.log((1 + 1) / 2 + (4 + 1 + 1) / 3), rel=1e-12)
+    assert log_chamfer(y, x) == pytest.approx(log_chamfer(x, y), rel=1e-12)
+    assert log_chamfer(5 * x, 5 * y) == pytest.approx(log_chamfer(x, y) + math.log(5), rel=1e-12)
+    assert log_chamfer(x, x) == -math.inf
+
+
+def test_chamfer_of_real_points_of_the_wide_ring():
+    floors = [
+        log_chamfer(toy.sample("wide-ring", 1000, 2 * s), toy.sample("wide-ring", 1000, 2 * s + 1)) for s in range(5)
+    ]
+    assert np.mean(floors) == pytest.approx(-0.89, abs=0.03)
+
+
 # Tiles
 
 
 def test_tiles_cover_every_row_once_and_change_nothing(monkeypatch: pytest.MonkeyPatch):
     a, b = gauss(37, 5, seed=1), gauss(23, 5, seed=2)
-    whole = kernel_distance(a, b), energy_distance(a, b)
+    whole = kernel_distance(a, b)[:2], energy_distance(a, b)
     monkeypatch.setattr(distance, "TILE", 100)
     assert [i for rows in tiles(37, 23) for i in range(37)[rows]] == list(range(37))
-    assert kernel_distance(a, b) == pytest.approx(whole[0], rel=1e-12)
+    assert kernel_distance(a, b)[:2] == pytest.approx(whole[0], rel=1e-12)
     assert energy_distance(a, b) == pytest.approx(whole[1], rel=1e-12)
 
 
@@ -185,7 +213,7 @@ def test_squared_distances_of_equal_points_are_exactly_zero():
     assert squared[1:, 1:].numpy() == pytest.approx(loop.numpy(), rel=1e-9)
 
 
-@pytest.mark.parametrize("function", [frechet, kernel_distance, sliced_wasserstein, energy_distance])
+@pytest.mark.parametrize("function", [frechet, kernel_distance, sliced_wasserstein, energy_distance, log_chamfer])
 def test_wrong_shapes_and_too_few_points(function):
     with pytest.raises(ValueError, match="one length"):
         function(torch.zeros(5, 3), torch.zeros(5, 2))

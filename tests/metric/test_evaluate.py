@@ -11,7 +11,8 @@ from torch import Tensor
 
 from wasserflow.data import Dataset, Form, Split, load
 from wasserflow.errors import UserError
-from wasserflow.metric import evaluate
+from wasserflow.metric import Row, evaluate
+from wasserflow.metric.report import signs_of_collapse
 
 
 def vectors(d: int, n: int = 300, source: str = "array", form: Form | None = None) -> Dataset:
@@ -33,22 +34,68 @@ def draw(data: Dataset, n: int) -> Tensor:
 def test_real_images_reach_the_floor_and_noise_does_not(digits: Dataset):
     report = evaluate(draw(digits, 10**6), digits)
     assert [row.name for row in report.rows] == (
-        ["frechet", "kernel", "sliced", "precision", "recall", "density", "coverage"]
+        ["frechet", "kernel", "sliced", "precision", "recall", "density", "coverage", "memorised"]
     )
     for row in report.rows:
         assert row.value == pytest.approx(row.floor, rel=0.35, abs=0.1)
+    assert (
+        report["memorised"].value == report["memorised"].floor
+    )  # both are the validation split against the test split
+    assert not any("collapse" in warning for warning in report.warnings)
     noise = evaluate(torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1, digits)
     for row in noise.rows:
         assert row.value > 3 * row.floor if row.lower_is_better else row.value < 0.3 * row.floor
-    assert noise["kernel"].error is not None
-    assert report["precision"].error is None
+    (warning,) = [warning for warning in noise.warnings if "collapse" in warning]
+    assert "recall is 0," in warning
+    assert "coverage is" in warning
+    for row in report.rows:
+        assert (row.interval is None) == (row.error is None) == (row.name not in ("kernel", "memorised"))
+    low, high = report["kernel"].interval or (0, 0)
+    assert (low + high) / 2 == pytest.approx(report["kernel"].value)
+    assert high - low == pytest.approx(2 * 1.96 * (report["kernel"].error or 0))
+
+
+@pytest.mark.parametrize(
+    ("split", "unseen", "floor"),
+    [("test", "test", "validation"), ("validation", "validation", "test"), ("train", "test", "validation")],
+)
+def test_memorised_tells_copies_from_new_data(digits: Dataset, split: str, unseen: str, floor: str):
+    copies = evaluate(digits.form.to_model(digits.train.x[:100]), digits, split=split)["memorised"]
+    assert copies.value > 0.99
+    assert copies.lower_is_better is None
+    new = evaluate(digits.form.to_model(digits.split(floor).x), digits, split=split)
+    row = new["memorised"]
+    assert abs(row.value - 0.5) < 4 * (row.error or 0)
+    assert abs(row.floor - 0.5) < 4 * (row.error or 0)
+    assert f"{len(digits.train):,} training samples than one of {new.count} of the {unseen} split" in new.protocol
+    assert f"of the {floor} split" in new.protocol
+
+
+def test_memorised_needs_two_held_out_splits():
+    data = vectors(2)
+    data = dataclasses.replace(data, validation=Split(data.validation.x[:9]))
+    report = evaluate(data.test.x[:50], data)
+    assert "memorised" not in [row.name for row in report.rows]
+    assert any("No memorised" in warning for warning in report.warnings)
+    assert "emorised" not in report.protocol
+
+
+def test_a_missing_class_is_a_sign_of_collapse():
+    row = Row("recall", 0.5, 0.9, lower_is_better=False)
+    shares = {"cat": {"samples": 0.009, "real": 0.1}, "dog": {"samples": 0.011, "real": 0.1}}
+    (said,) = signs_of_collapse((row,), shares)
+    assert "cat has 0.9% of the samples, and 10.0% of real data" in said
+    assert "dog" not in said
+    assert "recall" not in said
+    assert signs_of_collapse((row,), None) == []
 
 
 def test_counts_are_equal_and_recorded(digits: Dataset):
     samples = draw(digits, 100)
     report = evaluate(samples, digits, split="train", seed=3)
     assert (report.count, report.split, report.seed, report.features) == (100, "train", 3, "pixels")
-    assert report.available == {"samples": 100, "train": len(digits.train)}
+    sizes = {name: len(digits.split(name)) for name in ("train", "validation", "test")}
+    assert report.available == {"samples": 100, **sizes}
     assert "2,000" in report.warnings[0]
     assert report.fingerprint == digits.fingerprint
     # The floor takes the other half of the training samples: distances between a set and itself would be 0.
@@ -80,8 +127,10 @@ def test_a_shift_shows_in_every_distance_between_vectors():
     for d in (1, 2, 3):
         data = vectors(d)
         report = evaluate(data.validation.x + 5, data)
-        wanted = ["energy", "frechet"] if d > 2 else ["energy"]
-        assert [row.name for row in report.rows] == [*wanted, "sliced", "precision", "recall"]
+        wanted = ["energy", "log_chamfer"] if d == 2 else ["energy", "frechet"] if d > 2 else ["energy"]
+        assert [row.name for row in report.rows] == [*wanted, "sliced", "precision", "recall", "memorised"]
+        assert report["memorised"].value < 0.2
+        assert evaluate(data.train.x[:300], data)["memorised"].value == 1
         assert report.features == "coordinates"
         assert report["sliced"].value == pytest.approx(5, rel=0.1)
         assert report["precision"].value < 0.2

@@ -8,11 +8,14 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from wasserflow.metric import Report
 from wasserflow.train import evaluate
 
 __all__ = ["print_report", "run"]
+
+BETTER = {True: "lower", False: "higher", None: "as real data"}
 
 Cells = tuple[str, str, str, str]  # a row: name, for the samples, for real data, which is better
 
@@ -25,8 +28,9 @@ class EvaluateFlags:
         run: The run's folder.
         n: How many samples to draw; the comparison is at equal counts, so at most as many as are held out.
         split: test, or validation for every choice made on the way.
-        features: What images are compared by: pixels (principal components), or classifier (a small network
-            trained on the training labels).
+        features: What images are compared by: pixels (principal components); classifier (a small network trained on
+            the training labels); inception or dinov2 (networks trained on millions of other images, from the extra
+            "metrics"; their features of the data are kept in the cache folder).
         seed: Of the samples and of every choice in the evaluation.
         device: cpu, cuda, cuda:1, mps; by default the best one here.
     """
@@ -34,7 +38,7 @@ class EvaluateFlags:
     run: tyro.conf.Positional[Path]
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 10_000
     split: Literal["test", "validation"] = "test"
-    features: Literal["pixels", "classifier"] = "pixels"
+    features: Literal["pixels", "classifier", "inception", "dinov2"] = "pixels"
     seed: int = 0
     device: str | None = None
 
@@ -50,6 +54,7 @@ def run(argv: Sequence[str]) -> None:
         seed=flags.seed,
         device=flags.device,
         show=print_report,
+        say=print,
     )
     print(f"stored in {flags.run / 'metrics.json'}")
 
@@ -57,18 +62,16 @@ def run(argv: Sequence[str]) -> None:
 def print_report(report: Report, above: Sequence[Cells] = ()) -> None:
     """The figures as a table, each beside its floor, below the rows that stand ``above`` them."""
     table = Table()
-    for column in ("", "samples", "real data", "better"):
-        table.add_column(column, justify="left" if not column else "right")
+    for column in ("", "samples [95 %]", "real data", "better"):
+        table.add_column(Text(column), justify="left" if not column else "right")
     for cells in above:
         table.add_row(*cells)
     for row in report.rows:
-        error = f" ± {row.error:.2g}" if row.error is not None else ""
-        table.add_row(
-            row.name, f"{row.value:.4g}{error}", f"{row.floor:.4g}", "lower" if row.lower_is_better else "higher"
-        )
+        low_high = "" if row.interval is None else " [{:.4g}, {:.4g}]".format(*row.interval)
+        table.add_row(row.name, Text(f"{row.value:.4g}{low_high}"), f"{row.floor:.4g}", BETTER[row.lower_is_better])
     console = Console()
     against = f"the {report.split} split of {Path(report.data).name}, {report.features} features"
-    console.print(f"{report.count:,} samples against {against}", highlight=False)
+    console.print(f"{report.count:,} samples against {against}", highlight=False, markup=False)
     console.print(table)
     for warning in report.warnings:
-        console.print(warning, style="yellow", highlight=False)
+        console.print(warning, style="yellow", highlight=False, markup=False)

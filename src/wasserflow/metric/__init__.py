@@ -3,10 +3,12 @@
 `evaluate` is the one call: samples against held-out data, beside the same figures for real data.
 """
 
-from wasserflow.metric.distance import energy_distance, frechet, kernel_distance, sliced_wasserstein
-from wasserflow.metric.evaluate import Report, Row, evaluate
+from wasserflow.metric.distance import energy_distance, frechet, kernel_distance, log_chamfer, sliced_wasserstein
+from wasserflow.metric.evaluate import evaluate
 from wasserflow.metric.feature import Classifier, Extractor, extractor
 from wasserflow.metric.manifold import Manifold, manifold
+from wasserflow.metric.memorisation import memorised
+from wasserflow.metric.report import Report, Row
 
 __all__ = [
     "Classifier",
@@ -19,6 +21,8 @@ __all__ = [
     "extractor",
     "frechet",
     "kernel_distance",
+    "log_chamfer",
     "manifold",
+    "memorised",
     "sliced_wasserstein",
 ]

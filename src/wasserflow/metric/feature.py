@@ -6,6 +6,7 @@ seed an evaluation uses, so that figures from different runs can be compared.
 
 - `pixels`: the leading principal components of the training images, unscaled; vectors are taken as they are.
 - `classifier`: the penultimate layer of a small network that learned the training labels.
+- `inception`, `dinov2`: networks that others trained on millions of images.
 """
 
 import os
@@ -25,8 +26,19 @@ from torch import Tensor, nn
 from wasserflow.data.dataset import Dataset, Form, Split
 from wasserflow.errors import UserError, unknown
 from wasserflow.files import whole_or_nothing
+from wasserflow.metric.pretrained import dinov2, inception
 
-__all__ = ["EXTRACTORS", "Classifier", "Coordinates", "Extractor", "Pixels", "classifier", "extractor", "pixels"]
+__all__ = [
+    "EXTRACTORS",
+    "Classifier",
+    "Coordinates",
+    "Extractor",
+    "Pixels",
+    "cache_folder",
+    "classifier",
+    "extractor",
+    "pixels",
+]
 
 COMPONENTS = 64
 WIDTH = 64
@@ -48,6 +60,11 @@ class Extractor(Protocol):
         """What it is, in one sentence."""
         ...
 
+    @property
+    def key(self) -> str | None:
+        """What its features depend on beyond the images, to keep them under; None where they are quick to compute."""
+        ...
+
     def __call__(self, x: Tensor) -> Tensor:
         """Features ``(N, d)`` of samples in model space ``(N, *shape)``."""
         ...
@@ -59,6 +76,7 @@ class Coordinates:
 
     name: str = "coordinates"
     about: str = "Features are the coordinates in model space."
+    key: None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """The same vectors, shape ``(N, d)``."""
@@ -80,6 +98,7 @@ class Pixels:
     basis: Tensor = field(repr=False)
     name: str = "pixels"
     about: str = ""
+    key: None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Principal components of images ``(N, C, H, W)``, shape ``(N, d)``."""
@@ -99,6 +118,7 @@ class Classifier:
     net: nn.Sequential = field(repr=False)
     name: str = "classifier"
     about: str = ""
+    key: None = None
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -117,7 +137,7 @@ def extractor(name: str, data: Dataset) -> Extractor:
     """The extractor of that name, fitted on the training split; for vectors ``pixels`` means their coordinates.
 
     Args:
-        name: ``pixels`` or ``classifier``.
+        name: A key of `EXTRACTORS`.
         data: The data set whose training split it is fitted on.
     """
     if name not in EXTRACTORS:
@@ -164,7 +184,7 @@ def classifier(data: Dataset) -> Extractor:
     classes = max(int(data.train.label.max()) + 1, len(data.classes or ()))
     if classes < 2:
         raise UserError("the classifier's features need at least two classes: use pixels instead.")
-    path = _cache_folder() / f"{data.fingerprint[:32]}-classifier-{RECIPE}.safetensors"
+    path = cache_folder() / f"{data.fingerprint[:32]}-classifier-{RECIPE}.safetensors"
     net = _network(data.form.shape, classes)
     accuracy = _load(net, path)
     if accuracy is None:
@@ -181,10 +201,16 @@ def classifier(data: Dataset) -> Extractor:
     return Classifier(net, about=f"{about} ({accuracy:.1%} right on the validation split).")
 
 
-EXTRACTORS: dict[str, Callable[[Dataset], Extractor]] = {"pixels": pixels, "classifier": classifier}
+EXTRACTORS: dict[str, Callable[[Dataset], Extractor]] = {
+    "pixels": pixels,
+    "classifier": classifier,
+    "inception": inception,
+    "dinov2": dinov2,
+}
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where what is slow to compute is kept."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "wasserflow" / "features"
 

@@ -39,7 +39,7 @@ class _UpBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = relu(x)
         main = enlarge_and_convolve(x, self.conv1.weight, self.resize.size)
-        return self.conv2(relu(self.norm(main))) + self.resize(self.skip(x))
+        return self.conv2(relu(self.norm(main), inplace=True)) + self.resize(self.skip(x))
 
 
 class _DownBlock(nn.Module):
@@ -56,7 +56,7 @@ class _DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x if self.first else relu(x)
-        main = relu(self.conv1(x))
+        main = relu(self.conv1(x), inplace=True)
         if not self.down:
             return self.conv2(main) + self.skip(x)
         return convolve_and_halve(main, self.conv2.weight) + self.skip(avg_pool2d(x, 2, ceil_mode=True))
