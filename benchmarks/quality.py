@@ -135,8 +135,8 @@ def measure(suite: str, row: Row, seed: int, flags: Flags) -> None:
         "seed": seed,
         "command": f"OMP_NUM_THREADS=1 wasserflow train {shlex.join(words)} --out RUN",
         "evaluate": "wasserflow evaluate RUN" + (" --features classifier" if images else ""),
-        "commit": _commit(),
-        "hardware": _hardware() | run.record["machine"],
+        "commit": commit_id(),
+        "hardware": hardware() | run.record["machine"],
         "images": last["images"],
         "cpu_seconds": last["cpu_seconds"],
         "ratio_loss": _tail(out / "log.jsonl", "ratio_loss"),
@@ -157,13 +157,19 @@ def _tail(log: Path, name: str) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def _commit() -> str:
+def commit_id() -> str:
     """The commit that is measured, marked where the sources differ from it."""
-    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+
+    commit = git("rev-parse", "--short", "HEAD").stdout.strip()
+    return (
+        commit + ("-dirty" if git("diff", "--quiet", "HEAD", "--", "src").returncode else "") if commit else "unknown"
+    )
 
 
-def _hardware() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -202,7 +208,7 @@ def table(suite: str, results: list[dict[str, Any]]) -> str:
     shares = results[0]["class_shares"] is not None
     heads = ["", "CPU minutes", "images seen", *(name.replace("_", " ") for name in shown)]
     heads += ["smallest, largest class"] * shares + ["ratio loss", "seeds"]
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    lines = [markdown_row(heads), markdown_row(["---"] * len(heads))]
     for row in SUITES[suite]:
         found = [result for result in results if result["name"] == row.name]
         if not found:
@@ -218,7 +224,7 @@ def table(suite: str, results: list[dict[str, Any]]) -> str:
             cells.append(f"{low:.1%}, {high:.1%}")
         losses = [r["ratio_loss"] for r in found if r["ratio_loss"] is not None]
         cells += [_number(losses) if losses else "", ", ".join(str(r["seed"]) for r in found)]
-        lines.append(_line(cells))
+        lines.append(markdown_row(cells))
     receipts = "".join(f"\n{name}: {commands}\n" for name, commands in _receipts(results))
     return "\n".join(lines) + "\n" + receipts
 
@@ -227,7 +233,7 @@ def _has(results: Iterable[dict[str, Any]], name: str) -> bool:
     return any(name in result["figures"] for result in results)
 
 
-def _line(cells: Iterable[str]) -> str:
+def markdown_row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
