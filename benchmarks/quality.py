@@ -170,6 +170,7 @@ def commit_id() -> str:
 
 
 def hardware() -> dict[str, Any]:
+    """The processor and those of its instructions that decide the speed of networks."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -234,6 +235,7 @@ def _has(results: Iterable[dict[str, Any]], name: str) -> bool:
 
 
 def markdown_row(cells: Iterable[str]) -> str:
+    """A line of a table in Markdown."""
     return "| " + " | ".join(cells) + " |"
 
 
