@@ -31,7 +31,7 @@ def test_runs_are_measured_and_not_trained_twice(tmp_path, monkeypatch):
         "digits-non-saturating",
         "digits-vanilla-5",
     ]
-    monkeypatch.setattr(example, "_train", None)
+    monkeypatch.setattr(wf, "train", None)
     assert example.main(tmp_path, "digits", cpu_minutes=0.01) == numbers
 
 

@@ -246,6 +246,26 @@ def test_the_logit_sees_the_spread_of_its_batch_in_training():
     assert not torch.allclose(d[:1], logit(x[:1].repeat(4, 1, 1, 1)), atol=1e-4)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_training_pulls_at_the_spread(training):
+    """A sample's logit has a gradient in the others of its batch where it sees their spread."""
+    _, logit = pair((1, 28, 28))
+    x = images((1, 28, 28)).requires_grad_()
+    (gradient,) = torch.autograd.grad(logit.train(training)(x)[0], x)
+    assert gradient[0].any()
+    assert bool(gradient[1:].any()) is training
+
+
+def test_bfloat16_leaves_logits_and_images_exact():
+    for network, x in zip(pair((1, 28, 28)), (latents(), images((1, 28, 28))), strict=True):
+        network.float().train().grow(2.5)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = network(x.float())
+        assert out.dtype == torch.float32
+        assert not torch.equal(out, out.bfloat16().float()), "the values have bfloat16's digits only"
+        assert (out - network(x.float())).abs().mean() < 0.05
+
+
 def test_in_evaluation_the_spread_is_the_running_mean_of_training():
     _, logit = pair((1, 28, 28))
     x = images((1, 28, 28))

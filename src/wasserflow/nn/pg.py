@@ -191,7 +191,7 @@ class _Deviation(nn.Module):
         if self.training:
             deviation = (x.var(0, unbiased=False) + 1e-8).sqrt().mean()
             self.running.lerp_(deviation.detach().to(self.running.dtype), MOMENTUM)
-        return torch.cat([x, deviation.to(x.dtype).expand(len(x), 1, *x.shape[2:])], 1)
+        return torch.cat([x, deviation.expand(len(x), 1, *x.shape[2:])], 1)
 
 
 class _Attention(nn.Module):
