@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from wasserflow.nn import build_pair
+from wasserflow.nn.resnet import resnet_pair, resnet_plain_pair
 from wasserflow.nn.sizes import ladder
 
 
@@ -56,3 +57,12 @@ def test_ladder_halves_down_to_four():
     assert ladder((28, 28)) == [(28, 28), (14, 14), (7, 7), (4, 4)]
     assert ladder((64, 48)) == [(64, 48), (32, 24), (16, 12), (8, 6), (4, 3)]
     assert ladder((4, 4)) == [(4, 4)]
+
+
+@pytest.mark.parametrize(("build", "norms"), [(resnet_pair, 3 * 2 * 128), (resnet_plain_pair, 0)])
+def test_resnet_has_the_published_size(build, norms):
+    """1.20 and 1.05 million parameters for 32x32 in colour."""
+    generator, logit = build((3, 32, 32), 128, 128)
+    block = 2 * 9 * 128 * 128 + 128 * 128  # two convolutions and a skip
+    assert count(generator) == (128 + 1) * 128 * 16 + 3 * block + norms + 9 * 128 * 3
+    assert count(logit) == (9 + 1) * 3 * 128 + 9 * 128 * 128 + block + 2 * 2 * 9 * 128 * 128 + 128 + 1
