@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wasserflow.cli.sampling import parse
 from wasserflow.metric import Report
 from wasserflow.train import evaluate
 
@@ -45,7 +46,7 @@ class EvaluateFlags:
 
 def run(argv: Sequence[str]) -> None:
     """Evaluate a run."""
-    flags = tyro.cli(EvaluateFlags, args=argv, prog="wasserflow evaluate")
+    flags, settings = parse(EvaluateFlags, argv, "evaluate")
     evaluate(
         flags.run,
         n=flags.n,
@@ -55,6 +56,7 @@ def run(argv: Sequence[str]) -> None:
         device=flags.device,
         show=print_report,
         say=print,
+        **settings,
     )
     print(f"stored in {flags.run / 'metrics.json'}")
 

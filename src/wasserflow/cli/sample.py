@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
+from torch import Tensor
 
+from wasserflow.cli.sampling import parse
+from wasserflow.data import read_samples
 from wasserflow.data.dataset import check_finite
 from wasserflow.data.write import check_target, write_samples
 from wasserflow.errors import UserError
@@ -24,16 +28,18 @@ class SampleFlags:
 
     Args:
         run: The run's folder.
-        n: How many samples.
+        n: How many samples; those of --from where that is given.
         out: A .png picture, a .npy, .csv or .parquet file, or a folder of PNG images.
+        start: Samples to start from instead of noise: a file or folder of the data's own form.
         seed: Sample i depends on the seed and on i alone.
         batch: Samples drawn at a time.
         device: cpu, cuda, cuda:1, mps; by default the best one here.
     """
 
     run: tyro.conf.Positional[Path]
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])]
     out: Path
+    n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
+    start: Annotated[str | None, tyro.conf.arg(name="from")] = None
     seed: int = 0
     batch: int = 1000
     device: str | None = None
@@ -41,28 +47,45 @@ class SampleFlags:
 
 def run(argv: Sequence[str]) -> None:
     """Draw samples."""
-    flags = tyro.cli(SampleFlags, args=argv, prog="wasserflow sample")
-    if flags.n < 1 or flags.batch < 1:
-        raise UserError(f"-n and --batch must be at least 1, not {flags.n} and {flags.batch}")
+    flags, settings = parse(SampleFlags, argv, "sample")
+    if flags.batch < 1:
+        raise UserError(f"--batch must be at least 1, not {flags.batch}")
     folder = Run.open(flags.run)
+    n, start = _count(flags, folder)
     picture = flags.out.suffix.lower() == ".png"
     size = folder.form.shape[0]
     if not picture:
         check_target(flags.out, folder.form)
     elif not folder.form.is_image and size != 2:
         raise UserError(f"vectors of {size} numbers have no picture: give a .npy, .csv or .parquet file")
-    elif flags.n > MOST_DRAWN:
-        raise UserError(f"a picture of {flags.n} samples is too large: at most {MOST_DRAWN}, or give a .npy file")
+    elif n > MOST_DRAWN:
+        raise UserError(f"a picture of {n} samples is too large: at most {MOST_DRAWN}, or give a .npy file")
     model = load(flags.run, device=flags.device)
+    samples = model.stream(n, seed=flags.seed, batch=flags.batch, start=start, **settings)
     if picture:
-        samples = model.sample(flags.n, seed=flags.seed, batch=flags.batch)
-        check_finite(samples)
-        draw_samples(samples, flags.out)
+        drawn = torch.cat(list(samples))
+        check_finite(drawn)
+        draw_samples(drawn, flags.out)
     else:
-        write_samples(model.stream(flags.n, seed=flags.seed, batch=flags.batch), flags.n, folder.form, flags.out)
+        write_samples(samples, n, folder.form, flags.out)
     weights = "averaged weights" if model.averages() else "the weights themselves (this run keeps no average)"
     cost = "one network evaluation" if model.evaluations == 1 else f"{model.evaluations:,} network evaluations"
     print(
-        f"{flags.n} samples -> {flags.out}: {weights} at {folder.progress().images:,} images, seed {flags.seed}; "
+        f"{n} samples -> {flags.out}: {weights} at {folder.progress().images:,} images, seed {flags.seed}; "
         f"{cost} per sample"
     )
+
+
+def _count(flags: SampleFlags, folder: Run) -> tuple[int, Tensor | None]:
+    """How many samples are wanted, and those to start from."""
+    if flags.n is not None and flags.n < 1:
+        raise UserError(f"-n must be at least 1, not {flags.n}")
+    if flags.start is None:
+        if flags.n is None:
+            raise UserError("say how many samples are wanted: -n N")
+        return flags.n, None
+    start = read_samples(flags.start, folder.form)
+    n = len(start) if flags.n is None else flags.n
+    if n > len(start):
+        raise UserError(f"{flags.start} holds {len(start)} samples: -n {n} is more than that")
+    return n, start[:n]

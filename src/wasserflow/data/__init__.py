@@ -21,12 +21,24 @@ from wasserflow.data.folder import ARCHIVES, IMAGES, read_archive, read_folder
 from wasserflow.data.image import LARGEST, SMALLEST
 from wasserflow.data.named import SETS, data_folder, find, read_digits, read_named
 from wasserflow.data.raw import Raw
-from wasserflow.data.split import finish
+from wasserflow.data.split import finish, samples_of
 from wasserflow.data.table import read_csv, read_parquet
 from wasserflow.data.toy import TOYS
 from wasserflow.errors import UserError, unknown
 
-__all__ = ["NAMES", "Batch", "Batches", "Dataset", "Form", "Split", "available", "data_folder", "load", "toy"]
+__all__ = [
+    "NAMES",
+    "Batch",
+    "Batches",
+    "Dataset",
+    "Form",
+    "Split",
+    "available",
+    "data_folder",
+    "load",
+    "read_samples",
+    "toy",
+]
 
 NAMES = ("digits", *SETS, *TOYS)
 
@@ -57,26 +69,49 @@ def load(source: str | Path | np.ndarray | Tensor, *, size: int | None = None, s
     """
     if size is not None and not SMALLEST <= size <= LARGEST:
         raise UserError(f"size is {size}: images need at least {SMALLEST} pixels a side, and at most {LARGEST}.")
-    if isinstance(source, np.ndarray | Tensor):
-        array = to_numpy(source) if isinstance(source, Tensor) else source
-        return finish(from_array(array, "the array"), "array", size)
-    if isinstance(source, str) and source in NAMES:
-        raw = read_digits() if source == "digits" else _read_known(source)
-        return finish(raw, source, size)
-    if not isinstance(source, str | Path):
-        raise UserError(f"data of type {type(source).__name__}: give a name, a path, a NumPy array or a tensor.")
-    path = Path(os.path.abspath(os.path.expanduser(source)))
-    try:
-        _check_exists(path, source)
-        return finish(_read_path(path, size, skip_corrupt), str(path), size, skip_corrupt)
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}.") from error
+    raw, found = _read(source, size, skip_corrupt)
+    return finish(raw, found, size, skip_corrupt)
+
+
+def read_samples(source: str | Path | np.ndarray | Tensor, form: Form, *, size: int | None = None) -> Tensor:
+    """Samples that a model of ``form`` can start from or judge, in their own order, unsplit.
+
+    Args:
+        source: As in `load`; of a source with a test split of its own, that split.
+        form: How the model's data looked.
+        size: Side in pixels to which images are centre cropped and resized.
+
+    Returns:
+        Samples in model space, float32, with shape (N, *form.shape).
+
+    Raises:
+        UserError: They cannot be read, or have another shape than the model's data.
+    """
+    raw, _ = _read(source, size, skip_corrupt=False)
+    return samples_of(raw, form, size)
 
 
 def available() -> dict[str, str]:
     """Every name that `load` knows: ``embedded``, ``generated``, the folder where it lies, or ``absent``."""
     found = {name: str(find(name) or "absent") for name in SETS}
     return {"digits": "embedded", **found, **dict.fromkeys(TOYS, "generated")}
+
+
+def _read(source: str | Path | np.ndarray | Tensor, size: int | None, skip_corrupt: bool) -> tuple[Raw, str]:
+    """What a reader makes of a source, and what finds the source again."""
+    if isinstance(source, np.ndarray | Tensor):
+        array = to_numpy(source) if isinstance(source, Tensor) else source
+        return from_array(array, "the array"), "array"
+    if isinstance(source, str) and source in NAMES:
+        return read_digits() if source == "digits" else _read_known(source), source
+    if not isinstance(source, str | Path):
+        raise UserError(f"data of type {type(source).__name__}: give a name, a path, a NumPy array or a tensor.")
+    path = Path(os.path.abspath(os.path.expanduser(source)))
+    try:
+        _check_exists(path, source)
+        return _read_path(path, size, skip_corrupt), str(path)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}.") from error
 
 
 def _read_known(name: str) -> Raw:

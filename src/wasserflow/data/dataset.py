@@ -53,6 +53,10 @@ class Form:
         """Stored values, uint8 images or float32 vectors, as model space: float32."""
         return stored.float().div_(127.5).sub_(1) if self.is_image else stored
 
+    def standardise(self, values: np.ndarray) -> np.ndarray:
+        """Vectors in the data's units as the model sees them: mean 0 and variance 1, where it was trained so."""
+        return values if self.mean is None else (values - np.asarray(self.mean)) / np.asarray(self.std)
+
     def to_data(self, samples: Tensor) -> np.ndarray:
         """Samples of model space in the data's own layout, units and type; tables as float64 columns.
 

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wasserflow.data.dataset import Dataset, Form, Split
 from wasserflow.data.image import SMALLEST, resize
 from wasserflow.data.raw import Part, Raw
 from wasserflow.errors import UserError
 
-__all__ = ["fingerprint", "finish", "hold_out"]
+__all__ = ["fingerprint", "finish", "hold_out", "samples_of"]
 
 SEED = 20190609
 FEWEST = 20
@@ -67,6 +68,26 @@ def finish(raw: Raw, source: str, size: int | None = None, skip_corrupt: bool = 
     splits = [_gather(part, shape, dtype, transform) for part in (train, validation, test)]
     digest = fingerprint(form, splits)
     return Dataset(source, form, splits[0], splits[1], splits[2], digest, raw.classes, size, skip_corrupt)
+
+
+def samples_of(raw: Raw, form: Form, size: int | None = None) -> Tensor:
+    """All samples of a source, or of its test split where it has one, in the model space of ``form``, unsplit.
+
+    Raises:
+        UserError: If they are not of that form, or not finite.
+    """
+    part = raw.train if raw.test is None else raw.test
+    images = raw.layout != "ND"
+    shape = tuple(part.x.shape[1:])
+    shape = (*shape[:-2], size, size) if images and size else shape
+    if shape != form.shape:
+        raise UserError(
+            f"{raw.name} has samples of shape {shape}: {form.shape} are needed, as the model was trained on."
+        )
+    if images:
+        return form.to_model(_gather(part, shape, np.uint8, _image_transform(raw, size)).x)
+    _check_finite(raw, part)
+    return form.to_model(_gather(part, shape, np.float32, form.standardise).x)
 
 
 def hold_out(count: int, stream: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wasserflow.errors import UserError, unknown
 
-__all__ = ["Method", "MethodConfig", "milestones", "positive"]
+__all__ = ["Method", "MethodConfig", "Sampling", "milestones", "positive"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         positive(self, "batch")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn; each setting is a flag of ``wasserflow sample``. One network evaluation needs none."""
 
 
 def positive(config: object, *names: str) -> None:
@@ -54,9 +59,15 @@ class Method(nn.Module, ABC, Generic[Settings]):
         config: The method's settings.
         shape: One sample in model space: ``(C, H, W)`` in [-1, 1], or ``(d,)``.
         seed: Of the initial weights.
+
+    Attributes:
+        evaluations: Evaluations of a network, with or without its gradient, that a sample of the latest draw cost.
     """
 
     Config: ClassVar[type[MethodConfig]]
+    Sampling: ClassVar[type[Any]] = Sampling
+    from_samples: ClassVar[bool] = False  # whether sampling can start from given samples
+    evaluations: float = 1
 
     def __init__(self, config: Settings, shape: Sequence[int], seed: int = 0) -> None:
         super().__init__()
@@ -100,8 +111,13 @@ class Method(nn.Module, ABC, Generic[Settings]):
         """
 
     @abstractmethod
-    def stream(self, n: int, *, seed: int = 0, batch: int = 1000) -> Iterator[Tensor]:
-        """The samples of `sample`, in batches."""
+    def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Tensor]:
+        """``n`` samples in batches, drawn as ``how`` (a ``Sampling``) says, from ``start`` (n, *shape) where given."""
+
+    @property
+    def sampling(self) -> Any:
+        """How samples are drawn unless told otherwise."""
+        return self.Sampling()
 
     def preview(self, n: int) -> Tensor:
         """At most ``n`` samples to look at while training goes on, always of the same noise."""
@@ -110,11 +126,6 @@ class Method(nn.Module, ABC, Generic[Settings]):
     def averages(self) -> dict[str, int]:
         """Networks of which a moving average is kept, with its half-life in images."""
         return {}
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of a network, with or without its gradient, that a sample costs."""
-        return 1
 
     def lr_factor(self, seen: int) -> float:
         """What the learning rates are multiplied with once ``seen`` images have been seen."""
@@ -139,12 +150,38 @@ class Method(nn.Module, ABC, Generic[Settings]):
                 raise unknown("setting", name, vars(config))
         return cls(replace(config, **overrides), shape, seed)
 
-    def sample(self, n: int, *, seed: int = 0, batch: int = 1000) -> Tensor:
+    def sample(
+        self, n: int, *, seed: int = 0, batch: int = 1000, start: Tensor | None = None, **settings: Any
+    ) -> Tensor:
         """Draw ``n`` samples; sample i depends on ``(seed, i)`` alone, so fewer are a prefix of more.
+
+        Args:
+            n: How many.
+            seed: Of the noise.
+            batch: Samples drawn at a time.
+            start: Where to start from instead of noise, with shape (n, *shape), in model space.
+            settings: Fields of the method's ``Sampling`` that differ from its defaults.
 
         Returns:
             Float samples in model space, with shape (n, *shape).
+
+        Raises:
+            UserError: If a setting is unknown or out of range, or the method cannot start from given samples.
         """
+        return torch.cat(list(self.stream(n, seed=seed, batch=batch, start=start, **settings)))
+
+    def stream(
+        self, n: int, *, seed: int = 0, batch: int = 1000, start: Tensor | None = None, **settings: Any
+    ) -> Iterator[Tensor]:
+        """The samples of `sample`, in batches."""
         if n < 1 or batch < 1:
             raise UserError(f"the number of samples and the batch must be at least 1, not {n} and {batch}")
-        return torch.cat(list(self.stream(n, seed=seed, batch=batch)))
+        if start is not None and not self.from_samples:
+            raise UserError(f"{type(self).__name__} draws from noise: it cannot start from given samples")
+        if start is not None and start.shape != (n, *self.shape):
+            raise UserError(f"the samples to start from have shape {tuple(start.shape)}, not {(n, *self.shape)}")
+        how = self.sampling
+        for name in settings:
+            if not hasattr(how, name):
+                raise unknown("setting of sampling", name, vars(how))
+        return self.draw(n, seed, batch, replace(how, **settings), start)

@@ -81,12 +81,12 @@ class Pair(RatioMethod[Settings]):
         draw = torch.randn if self.config.prior == "normal" else _uniform
         return draw(n, self.config.latent, generator=rng, device=rng.device)
 
-    def stream(self, n: int, *, seed: int = 0, batch: int = 1000) -> Iterator[Tensor]:
+    def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Tensor]:
         """``G(z)`` for ``n`` draws of z, in batches."""
         device = next(self.parameters()).device
         uniform = self.config.prior == "uniform"
-        for start in range(0, n, batch):
-            z = sample_noise(seed, start, min(start + batch, n), (self.config.latent,), uniform=uniform)
+        for i in range(0, n, batch):
+            z = sample_noise(seed, i, min(i + batch, n), (self.config.latent,), uniform=uniform)
             yield evaluated(self.generator, z.to(device))
 
 

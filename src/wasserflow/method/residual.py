@@ -87,11 +87,6 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         """The pool where it stands: new noise would have to go through every map."""
         return self.pool[:n]
 
-    @property
-    def evaluations(self) -> int:
-        """Gradients of the logit that a sample costs: M for each map learned so far."""
-        return int(self.learned) * self.config.map_steps
-
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The logit's."""
         return {"logit": self.optimizer(self.logit, self.config.lr_logit)}
@@ -127,10 +122,11 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         return x
 
     @torch.no_grad()
-    def stream(self, n: int, *, seed: int = 0, batch: int = 1000) -> Iterator[Tensor]:
+    def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Tensor]:
         """``n`` draws of noise pushed through the maps learned so far, in batches."""
-        for start in range(0, n, batch):
-            x = sample_noise(seed, start, min(start + batch, n), self.shape).to(self.maps.device)
+        self.evaluations = int(self.learned) * self.config.map_steps
+        for i in range(0, n, batch):
+            x = sample_noise(seed, i, min(i + batch, n), self.shape).to(self.maps.device)
             for k in range(int(self.learned)):
                 x = self.residual_map(k, x)
             yield x

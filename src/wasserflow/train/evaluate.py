@@ -31,6 +31,7 @@ def evaluate(
     data: Any = None,
     show: Callable[[Report], None] | None = None,
     say: Callable[[str], None] | None = None,
+    **settings: Any,
 ) -> Report:
     """Compare a run's samples with held-out data, and store the figures in its ``metrics.json``.
 
@@ -50,6 +51,7 @@ def evaluate(
         data: The same data again, for a run that was trained on an array in memory.
         show: Called with the figures before they are stored.
         say: Called with a sentence before a long computation.
+        settings: Of sampling, where they differ from the method's defaults; they are stored with the figures.
 
     Returns:
         The figures, each beside the same figure for real data.
@@ -63,12 +65,19 @@ def evaluate(
     run = Run.open(path)
     model = load(path, device=device)
     held = run.load_data(data)
-    samples = torch.cat([batch.cpu() for batch in model.stream(min(n, len(held.split(split))), seed=seed)])
+    drawn = model.stream(min(n, len(held.split(split))), seed=seed, **settings)
+    samples = torch.cat([batch.cpu() for batch in drawn])
     where = next(model.parameters()).device
     report = metric.evaluate(samples, held, split=split, features=features, seed=seed, device=where, say=say)
     report = _with_ratio_loss(report, model, samples, held)
     progress = run.progress()
-    measured = {"images": progress.images, "cpu_minutes": round(progress.cpu_seconds / 60, 2), **report.to_json()}
+    measured = {
+        "images": progress.images,
+        "cpu_minutes": round(progress.cpu_seconds / 60, 2),
+        "evaluations": model.evaluations,
+        "sampling": settings or vars(model.sampling),
+        **report.to_json(),
+    }
     try:
         if show:
             show(report)

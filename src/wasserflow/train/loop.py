@@ -196,7 +196,7 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
 
 def _draw(trainer: Trainer, run: Run) -> None:
     plane = trainer.model.shape == (2,)
-    samples = torch.cat(list(trainer.sampler().stream(GRID_POINTS if plane else GRID_SAMPLES, seed=0)))
+    samples = trainer.sampler().preview(GRID_POINTS if plane else GRID_SAMPLES)
     if not samples.isfinite().all():
         raise _diverged("a sample", trainer, run)
     path = run.samples / f"{trainer.progress.images:012d}.png"

@@ -287,7 +287,9 @@ def load(path: str | Path, *, device: str | torch.device | None = "cpu") -> Meth
     return model.to(where_to).eval()
 
 
-def sample(path: str | Path, n: int, *, seed: int = 0, device: str | torch.device = "cpu") -> np.ndarray:
+def sample(
+    path: str | Path, n: int, *, seed: int = 0, device: str | torch.device = "cpu", **settings: Any
+) -> np.ndarray:
     """Samples of a run in the data's own layout, units and type: what ``wasserflow sample`` writes to a file.
 
     Args:
@@ -295,11 +297,12 @@ def sample(path: str | Path, n: int, *, seed: int = 0, device: str | torch.devic
         n: How many.
         seed: Sample i depends on the seed and on i alone.
         device: Where to compute.
+        settings: Of sampling, where they differ from the method's defaults.
 
     Raises:
         UserError: If there is no such run, or it has no readable checkpoint.
     """
-    return Run.open(path).form.to_data(load(path, device=device).sample(n, seed=seed))
+    return Run.open(path).form.to_data(load(path, device=device).sample(n, seed=seed, **settings))
 
 
 def machine() -> dict[str, Any]:
