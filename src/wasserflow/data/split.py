@@ -19,7 +19,7 @@ from wasserflow.data.image import SMALLEST, resize
 from wasserflow.data.raw import Part, Raw
 from wasserflow.errors import UserError
 
-__all__ = ["fingerprint", "finish", "hold_out", "samples_of"]
+__all__ = ["check_values", "fingerprint", "finish", "hold_out", "samples_of"]
 
 SEED = 20190609
 FEWEST = 20
@@ -58,7 +58,7 @@ def finish(raw: Raw, source: str, size: int | None = None, skip_corrupt: bool = 
             raise UserError(f"{raw.name} holds vectors, not images: leave out the size {size}.")
         for part in (raw.train, raw.test):
             if part is not None:
-                _check_finite(raw, part)
+                check_values(raw, part)
         column_mean, column_std = _moments(raw, train)
         transform, dtype, shape = None, np.float32, (raw.train.x.shape[1],)
         if raw.standardise:
@@ -86,7 +86,7 @@ def samples_of(raw: Raw, form: Form, size: int | None = None) -> Tensor:
         )
     if images:
         return form.to_model(_gather(part, shape, np.uint8, _image_transform(raw, size)).x)
-    _check_finite(raw, part)
+    check_values(raw, part)
     return form.to_model(_gather(part, shape, np.float32, form.standardise).x)
 
 
@@ -158,7 +158,8 @@ def _image_transform(raw: Raw, size: int | None) -> Transform | None:
     return None if size is None or (height, width) == (size, size) else lambda block: resize(block, size)
 
 
-def _check_finite(raw: Raw, part: Part) -> None:
+def check_values(raw: Raw, part: Part) -> None:
+    """Raise a `UserError` that says where a number is not finite."""
     for start, block in _blocks(part):
         bad = ~np.isfinite(block)
         if bad.any():
