@@ -68,6 +68,7 @@ def run(argv: Sequence[str]) -> None:
         draw_samples(drawn, flags.out)
     else:
         write_samples(samples, n, folder.form, flags.out)
+    folder.remember(model)
     weights = "averaged weights" if model.averages() else "the weights themselves (this run keeps no average)"
     cost = "one network evaluation" if model.evaluations == 1 else f"{model.evaluations:,} network evaluations"
     print(

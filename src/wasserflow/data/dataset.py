@@ -142,6 +142,11 @@ class Dataset:
     size: int | None = None
     skip_corrupt: bool = False
 
+    def clean(self, n: int) -> Tensor:
+        """``n`` training samples in model space, or all where there are fewer; the same on every call."""
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
+        return self.form.to_model(self.train.x[order[:n]])
+
     def split(self, name: str) -> Split:
         """The split called ``train``, ``validation`` or ``test``."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}

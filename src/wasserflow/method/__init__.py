@@ -2,13 +2,17 @@
 
 from typing import Any
 
+from wasserflow.method.dmmd import DMMD, DMMDConfig, DMMDSampling
 from wasserflow.method.method import Method, MethodConfig
 from wasserflow.method.monoflow import MonoFlow, MonoFlowConfig
 from wasserflow.method.residual import ResidualFlow, ResidualFlowConfig
 from wasserflow.method.vgrow import VGrow, VGrowConfig
 
 __all__ = [
+    "DMMD",
     "METHODS",
+    "DMMDConfig",
+    "DMMDSampling",
     "Method",
     "MethodConfig",
     "MonoFlow",
@@ -19,4 +23,4 @@ __all__ = [
     "VGrowConfig",
 ]
 
-METHODS: dict[str, type[Method[Any]]] = {"vgrow": VGrow, "monoflow": MonoFlow, "residual": ResidualFlow}
+METHODS: dict[str, type[Method[Any]]] = {"vgrow": VGrow, "monoflow": MonoFlow, "residual": ResidualFlow, "dmmd": DMMD}

@@ -1,7 +1,7 @@
 """What a method is to whatever trains it, stores it or samples from it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf
@@ -61,6 +61,9 @@ class Method(nn.Module, ABC, Generic[Settings]):
         seed: Of the initial weights.
 
     Attributes:
+        data: ``data(n)`` gives n training samples in model space, the same on every call, to a method that samples with
+            them; whoever trains or loads the model sets it.
+        remembered: What sampling has computed of the data and these weights, by name; stored with a run.
         evaluations: Evaluations of a network, with or without its gradient, that a sample of the latest draw cost.
     """
 
@@ -68,12 +71,15 @@ class Method(nn.Module, ABC, Generic[Settings]):
     Sampling: ClassVar[type[Any]] = Sampling
     from_samples: ClassVar[bool] = False  # whether sampling can start from given samples
     evaluations: float = 1
+    data: Callable[[int], Tensor]
 
     def __init__(self, config: Settings, shape: Sequence[int], seed: int = 0) -> None:
         super().__init__()
         self.config = config
         self.shape = tuple(shape)
         self.seed = seed
+        self.remembered: dict[str, Tensor] = {}
+        self.data = self._no_data
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.build()
@@ -185,3 +191,8 @@ class Method(nn.Module, ABC, Generic[Settings]):
             if not hasattr(how, name):
                 raise unknown("setting of sampling", name, vars(how))
         return self.draw(n, seed, batch, replace(how, **settings), start)
+
+    def _no_data(self, n: int) -> Tensor:
+        raise UserError(
+            f"{type(self).__name__} compares its particles with data: train it, load a run, or set model.data"
+        )

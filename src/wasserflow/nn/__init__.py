@@ -13,8 +13,9 @@ from wasserflow.nn.mlp import mlp_pair, shallow_pair
 from wasserflow.nn.pg import pg_pair
 from wasserflow.nn.resnet import resnet_pair, resnet_plain_pair
 from wasserflow.nn.strided import strided_pair
+from wasserflow.nn.timed import Encoder, TimedMLP
 
-__all__ = ["PAIRS", "build_pair"]
+__all__ = ["ENCODERS", "PAIRS", "build_encoder", "build_pair"]
 
 PAIRS: dict[str, Callable[[Sequence[int], int, int], tuple[nn.Module, nn.Module]]] = {
     "mlp": mlp_pair,
@@ -38,3 +39,19 @@ def build_pair(name: str, shape: Sequence[int], latent: int, width: int) -> tupl
     if name not in ("mlp", "shallow") and len(shape) != 3:
         raise UserError(f"the {name} networks take images, not samples of shape {tuple(shape)}: use --network mlp")
     return PAIRS[name](shape, latent, width)
+
+
+ENCODERS: dict[str, type[Encoder] | type[TimedMLP]] = {"encoder": Encoder, "mlp": TimedMLP}
+
+
+def build_encoder(name: str, shape: Sequence[int], width: int) -> Encoder | TimedMLP:
+    """The features ``f(x, t)`` called ``name``, for samples of this shape.
+
+    Raises:
+        UserError: If the name is unknown, or the network cannot take samples of this shape.
+    """
+    if name not in ENCODERS:
+        raise unknown("network", name, ENCODERS)
+    if name != "mlp" and len(shape) != 3:
+        raise UserError(f"the {name} takes images, not samples of shape {tuple(shape)}: use --network mlp")
+    return ENCODERS[name](shape, width)

@@ -65,8 +65,10 @@ def evaluate(
     run = Run.open(path)
     model = load(path, device=device)
     held = run.load_data(data)
+    model.data = lambda n: held.clean(n).to(next(model.parameters()).device)
     drawn = model.stream(min(n, len(held.split(split))), seed=seed, **settings)
     samples = torch.cat([batch.cpu() for batch in drawn])
+    run.remember(model)
     where = next(model.parameters()).device
     report = metric.evaluate(samples, held, split=split, features=features, seed=seed, device=where, say=say)
     report = _with_ratio_loss(report, model, samples, held)

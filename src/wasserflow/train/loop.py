@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,7 +29,8 @@ from wasserflow.train.trainer import Trainer
 __all__ = ["resume", "train"]
 
 LOG_SECONDS = 5.0
-GRID_GROWTH = 1.15  # samples are drawn each time the images seen have grown by this factor
+GRID_GROWTH = 1.15  # samples are drawn each time the images seen have grown by this factor,
+GRID_SHARE = 0.03  # as long as that has taken no more than this part of the time
 GRID_SAMPLES = 100
 GRID_POINTS = 1000  # the same, for points of the plane
 
@@ -166,10 +168,12 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
     clock, ledger = Clock(progress), Ledger(progress)
     saved_at, next_grid = progress.seconds, float(progress.images)
     with catch_signals() as asked:
-        end = 0
+        end, drawing = 0, 0.0
         while not end:
-            if main and progress.images >= next_grid:
+            if main and progress.images >= next_grid and drawing <= GRID_SHARE * progress.seconds:
+                begun = time.perf_counter()
                 _draw(trainer, run)
+                drawing += time.perf_counter() - begun
                 next_grid = max(progress.images * GRID_GROWTH, 1)
             ledger.add(trainer.step())
             clock.tick()
@@ -191,6 +195,7 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
     if end > 1:
         raise Interrupted(f"saved at {progress.images} images; wasserflow resume {quote(str(run.path))} goes on", end)
     trainer.model.load_state_dict(trainer.sampler().state_dict())
+    trainer.model.remembered.clear()
     return trainer.model.eval()
 
 

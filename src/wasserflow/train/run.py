@@ -16,6 +16,9 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from wasserflow.data import Dataset, Form
 from wasserflow.data import load as load_data
@@ -34,6 +37,7 @@ SINCE_2: dict[str, Any] = {"ratio_loss": "logistic", "penalty_kind": "r1"}
 """Settings that runs of format 1 had no choice of."""
 
 LOCK = ".lock"
+REMEMBERED = "references.safetensors"
 
 
 @dataclass(frozen=True)
@@ -260,6 +264,24 @@ class Run:
             with whole_or_nothing(path) as unfinished:
                 unfinished.write_text("".join(lines))
 
+    def remembered(self) -> dict[str, Tensor]:
+        """What sampling from the newest checkpoint has computed of the data before; nothing where that is unknown."""
+        try:
+            with safe_open(self.path / REMEMBERED, "pt") as file:
+                if (file.metadata() or {}).get("images") == str(self.progress().images):
+                    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError):
+            pass
+        return {}
+
+    def remember(self, model: Method) -> None:
+        """Keep, if the folder takes it, what sampling has computed of the data, so that it needs them no more."""
+        if model.remembered.keys() <= self.remembered().keys():
+            return
+        with suppress(UserError), whole_or_nothing(self.path / REMEMBERED) as unfinished:
+            tensors = {name: value.contiguous().cpu() for name, value in model.remembered.items()}
+            save_file(tensors, unfinished, {"images": str(self.progress().images)})
+
     def progress(self) -> Progress:
         """How far the newest checkpoint is."""
         return load_latest(self.checkpoints)[1]
@@ -284,6 +306,8 @@ def load(path: str | Path, *, device: str | torch.device | None = "cpu") -> Meth
     load_weights(model, select("model", tensors), where)
     for name in model.averages():
         load_weights(model.get_submodule(name), select(f"average/{name}", tensors), where)
+    model.data = lambda n: run.load_data().clean(n).to(where_to)
+    model.remembered = {name: value.to(where_to) for name, value in run.remembered().items()}
     return model.to(where_to).eval()
 
 
@@ -302,7 +326,10 @@ def sample(
     Raises:
         UserError: If there is no such run, or it has no readable checkpoint.
     """
-    return Run.open(path).form.to_data(load(path, device=device).sample(n, seed=seed, **settings))
+    run, model = Run.open(path), load(path, device=device)
+    samples = run.form.to_data(model.sample(n, seed=seed, **settings))
+    run.remember(model)
+    return samples
 
 
 def machine() -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Trainer:
         if model.config.batch % group.num_processes:
             raise UserError(f"--batch {model.config.batch} does not divide among {group.num_processes} processes")
         self.model = model.to(device).train()
+        self.model.data = lambda n: data.clean(n).to(device)
         self.shown = deepcopy(model)  # what samples are drawn from: averages where there are any
         self.averages = {
             name: Average(model.get_submodule(name), self.shown.get_submodule(name), half_life)
@@ -111,4 +112,5 @@ class Trainer:
         for name in self.averages:
             weights |= {f"{name}.{key}": value for key, value in self.averages[name].network.state_dict().items()}
         self.shown.load_state_dict(weights)
+        self.shown.remembered.clear()
         return self.shown.eval()

@@ -1,0 +1,374 @@
+r"""Noise-adaptive MMD flow (DMMD): a kernel learned without an adversary carries noise to data, without a generator.
+
+Data are noised to a level, from 0 (clean) to 1 (noise): ``x_t = alpha x_0 + beta eps`` with ``alpha = cos(pi t / 2)``
+and ``beta = sin(pi t / 2)``. Features ``phi(x, t)`` learn, at all levels, to tell noised from clean data by the MMD of
+the kernel ``k(phi(x, t), phi(y, t))``; with ``w_t`` its witness, per level
+
+    ``L = -MMD^2(x_t, x_0) + lambda E (|grad w_t| - 1)^2 + mu E |phi|^2``.
+
+Samples are particles that start as noise and go down the witness between themselves and data, from level 1 to 0:
+``z <- z - eta grad w_t(z)``. With ``--bound kale`` a lower bound of the KL divergence takes the place of the MMD.
+
+References:
+    Deep MMD Gradient Flow without adversarial training (Galashov, De Bortoli and Gretton, 2025), arXiv 2405.06780
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import cos, inf, pi, sin
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from wasserflow.discrepancy import Witness, witness
+from wasserflow.errors import UserError, unknown
+from wasserflow.kernel import Gaussian, Kernel, Linear, RationalQuadratic
+from wasserflow.method.method import Method, MethodConfig, Sampling, positive
+from wasserflow.nn import build_encoder
+from wasserflow.noise import derive_seed, sample_noise
+from wasserflow.path import over
+from wasserflow.regularised import kale
+
+__all__ = ["DMMD", "DMMDConfig", "DMMDSampling"]
+
+KERNELS: dict[str, Kernel] = {"linear": Linear(), "rbf": Gaussian("median"), "rq": RationalQuadratic()}
+
+
+@dataclass(frozen=True)
+class DMMDConfig(MethodConfig):
+    """Settings of DMMD.
+
+    Args:
+        network: encoder (images) or mlp (vectors): what the features are.
+        width: Channels at the finest size (encoder), or units per layer (mlp).
+        kernel: Of the features: linear, rbf or rq (a mixture of rational quadratic kernels).
+        bound: What the features maximise: the MMD, or KALE, a lower bound of the KL divergence (linear kernel only).
+        lam: KALE's lambda: 0 is the KL divergence, infinity half the squared MMD.
+        levels: Noise levels per batch.
+        together: Levels that are computed at a time; gradients are summed, so this changes memory only.
+        least_level: The smallest level, above 0.
+        penalty: lambda, weight of the penalty on the witness's slope.
+        feature_penalty: mu, weight of the squared norm of the features.
+        weighting: distance: a level's MMD^2 counts by 1/W(t), W the mean distance from noised to clean data, so that
+            all levels get one slope, 1 + 1/(2 lambda); equal: as published, with a slope of about 1 + W/(2 lambda).
+        lr: Adam's learning rate.
+        betas: Decay rates of Adam's first and second moment.
+        ema: Half-life, in images, of the average of the weights that samples are drawn from; 0 for none.
+    """
+
+    batch: int = 32
+    network: str = "encoder"
+    width: int = 16
+    kernel: Literal["linear", "rbf", "rq"] = "linear"
+    bound: Literal["mmd", "kale"] = "mmd"
+    lam: float = 1.0
+    levels: int = 4
+    together: int = 16
+    least_level: float = 0.02
+    penalty: float = 1.0
+    feature_penalty: float = 1e-4
+    weighting: Literal["distance", "equal"] = "distance"
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.0, 0.99)
+    ema: int = 2_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "width", "lam", "levels", "together", "least_level", "penalty", "lr")
+        if self.batch < 2:
+            raise UserError(f"--batch must be at least 2, not {self.batch}: the MMD compares different images")
+        if not self.least_level < 1:
+            raise UserError(f"--least-level must lie between 0 and 1, not {self.least_level}")
+        if self.kernel not in KERNELS:
+            raise unknown("kernel", self.kernel, KERNELS)
+        if self.bound == "kale" and self.kernel != "linear":
+            raise UserError(
+                f"--bound kale is for --kernel linear, not {self.kernel}: its witness is solved for in features"
+            )
+        for name in ("feature_penalty", "ema"):
+            if not 0 <= getattr(self, name) < inf:
+                raise UserError(
+                    f"--{name.replace('_', '-')} must be 0 or a finite number above, not {getattr(self, name)}"
+                )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"--betas must lie in [0, 1), not {self.betas}")
+
+
+@dataclass(frozen=True)
+class DMMDSampling(Sampling):
+    """How DMMD draws samples.
+
+    Args:
+        sampler: exact: particles interact, in groups; approximate (a-DMMD): each moves alone between mean features of
+            noised and of clean data, which are stored with the run.
+        particles: How many interact; samples are drawn in whole groups.
+        noise_levels: T, how many levels, from --noise-level down.
+        steps: N_s, steps per level.
+        step_size: In units of the distance between noised data of a level and of the next: 1 goes that far at the slope
+            that the witness has at noised data.
+        noise_level: Where to start, from 1 (noise) down; given samples (--from) are noised to it first.
+        no_noise: Leave given samples as they are.
+        exact_steps: Further exact steps at the last level (a-DMMD-e), each as long as a step there.
+        references: Training samples that stand for the data.
+    """
+
+    sampler: Literal["exact", "approximate"] = "exact"
+    particles: int = 500
+    noise_levels: int = 20
+    steps: int = 5
+    step_size: float = 1.25
+    noise_level: float = 1.0
+    no_noise: bool = False
+    exact_steps: int = 0
+    references: int = 2000
+
+    def __post_init__(self) -> None:
+        positive(self, "particles", "noise_levels", "steps", "step_size", "noise_level", "references")
+        if self.sampler not in ("exact", "approximate"):
+            raise unknown("sampler", self.sampler, ("exact", "approximate"))
+        if self.noise_level > 1:
+            raise UserError(f"--noise-level must lie between 0 and 1, not {self.noise_level}")
+        if self.exact_steps < 0:
+            raise UserError(f"--exact-steps must be at least 0, not {self.exact_steps}")
+        if self.references < 2:
+            raise UserError(f"--references must be at least 2, not {self.references}")
+
+
+class Level(NamedTuple):
+    """What sampling needs to know of the data at a noise level t.
+
+    Args:
+        clean: ``phi(x_0, t)`` of clean data, (M, D); for the linear kernel their mean, (1, D), which is all it sees.
+        noised: ``phi(x_t, t)``, the same of noised data.
+        slope: Mean of ``|grad w_t|`` at noised data, for the witness between these two.
+        distance: W(t), mean of ``|x_t - x_0|``.
+    """
+
+    clean: Tensor
+    noised: Tensor
+    slope: Tensor
+    distance: Tensor
+
+
+class DMMD(Method[DMMDConfig]):
+    """Noise-adaptive features ``phi(x, t)``; see the module's docstring."""
+
+    Config: ClassVar = DMMDConfig
+    Sampling: ClassVar = DMMDSampling
+    from_samples: ClassVar = True
+
+    @classmethod
+    def recipe(cls, name: str, shape: Sequence[int]) -> DMMDConfig:
+        """The settings called ``default`` or ``paper``."""
+        image = len(shape) == 3
+        if name == "default":
+            return DMMDConfig(**({} if image else FOR_VECTORS))
+        raise unknown("recipe", name, ("default", "paper"))
+
+    def build(self) -> None:
+        """Make the features."""
+        c = self.config
+        self.features = build_encoder(c.network, self.shape, c.width)
+        self.kernel = KERNELS[c.kernel]
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """The features'."""
+        return {"features": torch.optim.Adam(self.features.parameters(), self.config.lr, self.config.betas, fused=True)}
+
+    def averages(self) -> dict[str, int]:
+        """The features, of which a moving average is kept."""
+        return {"features": self.config.ema} if self.config.ema else {}
+
+    def noised(self, x: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
+        """``alpha x + beta eps`` at levels t, one for each sample (N, *shape) or one for all."""
+        eps = torch.randn(x.shape, generator=rng, device=x.device)
+        return over((t * pi / 2).cos(), x) * x + over((t * pi / 2).sin(), x) * eps
+
+    def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+        """One step of the features on a batch of data, noised to several levels."""
+        c = self.config
+        x = data.next().x
+        places = torch.arange(c.levels, device=x.device) + torch.rand(c.levels, generator=rng, device=x.device)
+        t = c.least_level + (1 - c.least_level) * places / c.levels  # one in each part of (least_level, 1)
+        logs: list[dict[str, Tensor]] = []
+        fit.features.minimise(len(part) / c.levels * self.loss(x, part, rng, logs) for part in t.split(c.together))
+        return {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
+
+    def loss(self, x: Tensor, t: Tensor, rng: torch.Generator, logs: list[dict[str, Tensor]]) -> Tensor:
+        """The mean over levels t (L,) of the loss between x (B, *shape) and x noised; what to log goes to ``logs``."""
+        c, levels, b = self.config, len(t), len(x)
+        x, t = x.repeat(levels, *[1] * (x.ndim - 1)), t.repeat_interleave(b)
+        x_t = self.noised(x, t, rng)
+        u, v = self.features(torch.cat([x_t, x]), torch.cat([t, t])).view(2, levels, b, -1)
+        distance = (x_t - x).flatten(1).norm(dim=1).view(levels, b).mean(1)
+
+        between = torch.rand(len(x), generator=rng, device=x.device)
+        middle = (over(between, x) * x + over(1 - between, x) * x_t).requires_grad_()
+        solved = [self.discrepancy(u_t, v_t) for u_t, v_t in zip(u, v, strict=True)]
+        value = torch.stack([value for value, _ in solved])
+        phi = self.features(middle, t).view(levels, b, -1)
+        w = torch.stack([w_t(phi_t).sum() for (_, w_t), phi_t in zip(solved, phi, strict=True)]).sum()
+        (gradient,) = torch.autograd.grad(w, middle, create_graph=True)
+        slope = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt().view(levels, b)
+
+        gain = value / distance if c.weighting == "distance" else value
+        penalty = (slope - 1).square().mean()
+        norm = u.square().sum(2).mean() + v.square().sum(2).mean()
+        logs.append({"discrepancy": value.detach().mean(), "slope": slope.detach().mean(), "norm": norm.detach()})
+        return -gain.mean() + c.penalty * penalty + c.feature_penalty * norm
+
+    def discrepancy(self, u: Tensor, v: Tensor) -> tuple[Tensor, Witness]:
+        """Between features (B, D) of noised and of clean data, pair by pair: the value to maximise, and the witness."""
+        if self.config.bound == "kale":
+            found = kale(u, v, self.kernel, self.config.lam)
+            return found.value, found.witness
+        kernel = self.kernel.bind(u.detach(), v.detach())
+        return paired_mmd_squared(u, v, kernel), witness(u, v, kernel)
+
+    def witness(self, u: Tensor, v: Tensor) -> Witness:
+        """The witness between features u of particles and v of data."""
+        if self.config.bound == "kale":
+            return kale(u, v, self.kernel, self.config.lam).witness
+        return witness(u, v, self.kernel)
+
+    def preview(self, n: int) -> Tensor:
+        """``n`` samples by few steps of few levels."""
+        how = replace(self.sampling, particles=n, noise_levels=10, steps=2, references=500)
+        return torch.cat(list(self.groups(n, 0, n, how, None)))
+
+    def draw(self, n: int, seed: int, batch: int, how: DMMDSampling, start: Tensor | None) -> Iterator[Tensor]:
+        """``n`` particles that went from noise, or from ``start``, down the witness."""
+        for i, z in enumerate(self.groups(n, seed, batch, how, start)):
+            self._check(z, how)
+            yield from z[: n - i * len(z)].split(batch)
+
+    @torch.no_grad()
+    def groups(self, n: int, seed: int, batch: int, how: DMMDSampling, start: Tensor | None) -> Iterator[Tensor]:
+        """The particles of `draw` in groups: those that interact, or else a batch."""
+        exact = how.sampler == "exact"
+        size = how.particles if exact else batch
+        self.evaluations = how.noise_levels * how.steps + how.exact_steps
+        levels = torch.linspace(how.noise_level, self.config.least_level, how.noise_levels).tolist()
+        known = [self.level(t, how.references, batch) for t in levels]
+        ways = [a.distance - b for a, b in zip(known, [*(b.distance for b in known[1:]), 0], strict=True)]
+        etas = [how.step_size * way / (how.steps * here.slope) for way, here in zip(ways, known, strict=True)]
+        for i in range(0, n, size):
+            z = self._group(i, size, seed, how, None if start is None else start[i : i + size])
+            for k, (t, here) in enumerate(zip(levels, known, strict=True)):
+                fixed = None if exact else self.witness(here.noised, here.clean)
+                for _ in range(how.steps):
+                    z = z - etas[k] * self.gradient(z, t, here.clean, fixed, batch)
+            for _ in range(how.exact_steps):
+                z = z - etas[-1] * self.gradient(z, levels[-1], known[-1].clean, None, batch)
+            yield z
+
+    def gradient(self, z: Tensor, t: float, clean: Tensor, w: Witness | None, batch: int) -> Tensor:
+        """``grad w_t`` at particles z (N, *shape), of the given witness or else of theirs with clean data."""
+        parts = z.split(batch)
+        if w is None and len(parts) > 1:  # one particle's gradient needs the features of all
+            w = self.witness(torch.cat([self.features(part, _all(part, t)) for part in parts]), clean)
+        gradients = []
+        for part in parts:
+            part = part.detach().requires_grad_()
+            with torch.enable_grad():
+                u = self.features(part, _all(part, t))
+            pull = (w or self.witness(u.detach(), clean)).gradient(u)
+            gradients.append(torch.autograd.grad(u, part, pull)[0])
+        return torch.cat(gradients)
+
+    def level(self, t: float, references: int, batch: int) -> Level:
+        """What the data are at level t, computed once for these weights and kept in ``remembered``."""
+        name = f"{t:.6f}/{references}/"
+        if name + "slope" not in self.remembered:
+            known = self._study(t, references, batch)._asdict()
+            self.remembered |= {name + part: value for part, value in known.items()}
+        return Level(*(self.remembered[name + part] for part in Level._fields))
+
+    def _study(self, t: float, references: int, batch: int) -> Level:
+        x = self.data(references)
+        rng = torch.Generator(x.device).manual_seed(derive_seed("references", round(t * 1e6)))
+        x_t = self.noised(x, torch.tensor(t, device=x.device), rng)
+        v, u = (torch.cat([self.features(b, _all(b, t)) for b in part.split(batch)]) for part in (x, x_t))
+        if self.config.kernel == "linear" and self.config.bound == "mmd":
+            u, v = u.mean(0, keepdim=True), v.mean(0, keepdim=True)
+        slopes = self.gradient(x_t[:SLOPES], t, v, self.witness(u, v), batch).flatten(1).norm(dim=1)
+        return Level(v, u, slopes.mean(), (x_t - x).flatten(1).norm(dim=1).mean())
+
+    def _group(self, i: int, size: int, seed: int, how: DMMDSampling, start: Tensor | None) -> Tensor:
+        """Particles i to i + size where they start; a group of given ones that is not full is filled with data."""
+        device = next(self.parameters()).device
+        noise = sample_noise(seed, i, i + size, self.shape).to(device)
+        if start is None:
+            return noise
+        start = start.to(device)
+        if how.sampler == "exact" and len(start) < size:
+            start = torch.cat([start, self.data(how.references)[: size - len(start)]])
+        if how.no_noise:
+            return start
+        angle = how.noise_level * pi / 2
+        return cos(angle) * start + sin(angle) * noise[: len(start)]
+
+    def _check(self, z: Tensor, how: DMMDSampling) -> None:
+        """Raise a `UserError` where the particles have left the data's neighbourhood, or have fallen together."""
+        spread, usual = (x.flatten(1).var(0).sum().sqrt() for x in (z, self.data(how.references)))
+        ratio = (spread / usual).item()
+        if not ratio < FAR:
+            raise UserError(
+                f"the particles diverged: they are spread {ratio:.3g} times as wide as the data; "
+                f"try a --step-size below {how.step_size:g}, or more --noise-levels"
+            )
+        if ratio < NEAR and len(z) >= FEW:
+            raise UserError(
+                f"the particles fell together: they are spread {ratio:.3g} times as wide as the data; "
+                + (
+                    "try --sampler exact"
+                    if how.sampler == "approximate"
+                    else f"try a --step-size below {how.step_size:g}"
+                )
+            )
+
+
+SLOPES = 256  # noised data whose slope is measured
+FAR, NEAR, FEW = 3.0, 0.3, 50
+"""Spreads, relative to the data's, beyond which samples are refused, and particles below which they are not judged."""
+
+
+def _all(x: Tensor, t: float) -> Tensor:
+    return torch.full((len(x),), t, device=x.device)
+
+
+def paired_mmd_squared(u: Tensor, v: Tensor, kernel: Kernel) -> Tensor:
+    r"""The unbiased estimate of the squared MMD from pairs ``(u_i, v_i)``, whose members may depend on each other.
+
+    .. math:: \frac1{B(B-1)} \sum_{i \ne j} k(u_i, u_j) + k(v_i, v_j) - k(u_i, v_j) - k(v_i, u_j)
+
+    With data and the same data noised, what they have in common cancels: at small noise that is nearly everything.
+
+    Args:
+        u: Shape (B, D), B >= 2.
+        v: Shape (B, D).
+        kernel: A kernel with its bandwidth bound.
+
+    References:
+        A Kernel Two-Sample Test (Gretton et al., 2012), lemma 6.
+    """
+    b = len(u)
+    if isinstance(kernel, Linear):
+        difference = u - v
+        total, diagonal = difference.sum(0).square().sum(), difference.square().sum()
+    else:
+        cross = kernel(u, v)
+        gram = kernel(u, u) + kernel(v, v) - cross - cross.T
+        total, diagonal = gram.sum(), gram.diagonal().sum()
+    return (total - diagonal) / (b * (b - 1))
+
+
+FOR_VECTORS: dict[str, Any] = {
+    "batch": 128,
+    "network": "mlp",
+    "width": 64,
+    "kernel": "rq",
+    "lr": 1e-3,
+}
+"""Where the default recipe for vectors differs from the one for images, whose values are the fields' defaults."""
