@@ -15,7 +15,7 @@ References:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import cos, inf, pi, sin
+from math import inf, pi
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -180,30 +180,31 @@ class DMMD(Method[DMMDConfig]):
         """The features, of which a moving average is kept."""
         return {"features": self.config.ema} if self.config.ema else {}
 
-    def noised(self, x: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
-        """``alpha x + beta eps`` at levels t, one for each sample (N, *shape) or one for all."""
-        eps = torch.randn(x.shape, generator=rng, device=x.device)
-        return over((t * pi / 2).cos(), x) * x + over((t * pi / 2).sin(), x) * eps
-
     def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
         """One step of the features on a batch of data, noised to several levels."""
         c = self.config
         x = data.next().x
-        places = torch.arange(c.levels, device=x.device) + torch.rand(c.levels, generator=rng, device=x.device)
-        t = c.least_level + (1 - c.least_level) * places / c.levels  # one in each part of (least_level, 1)
+        shares = torch.arange(c.levels, device=x.device) + torch.rand(c.levels, generator=rng, device=x.device)
+        t = c.least_level + (1 - c.least_level) * shares / c.levels  # one in each part of (least_level, 1)
+        eps = torch.randn(c.levels, *x.shape, generator=rng, device=x.device)
+        between = torch.rand(c.levels, len(x), generator=rng, device=x.device)
         logs: list[dict[str, Tensor]] = []
-        fit.features.minimise(len(part) / c.levels * self.loss(x, part, rng, logs) for part in t.split(c.together))
+        fit.features.minimise(
+            len(t_l) / c.levels * self.loss(x, t_l, eps_l, between_l, logs)
+            for t_l, eps_l, between_l in zip(*(part.split(c.together) for part in (t, eps, between)), strict=True)
+        )
         return {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
 
-    def loss(self, x: Tensor, t: Tensor, rng: torch.Generator, logs: list[dict[str, Tensor]]) -> Tensor:
-        """The mean over levels t (L,) of the loss between x (B, *shape) and x noised; what to log goes to ``logs``."""
+    def loss(self, x: Tensor, t: Tensor, eps: Tensor, between: Tensor, logs: list[dict[str, Tensor]]) -> Tensor:
+        """The mean over levels t (L,) of the loss between x (B, *shape) and x noised by eps (L, B, *shape).
+
+        The slope is taken at ``between x + (1 - between) x_t``, with between (L, B); what to log goes to ``logs``.
+        """
         c, levels, b = self.config, len(t), len(x)
         x, t = x.repeat(levels, *[1] * (x.ndim - 1)), t.repeat_interleave(b)
-        x_t = self.noised(x, t, rng)
+        x_t, between = noised(x, eps.flatten(0, 1), t), between.flatten()
         u, v = self.features(torch.cat([x_t, x]), torch.cat([t, t])).view(2, levels, b, -1)
         distance = (x_t - x).flatten(1).norm(dim=1).view(levels, b).mean(1)
-
-        between = torch.rand(len(x), generator=rng, device=x.device)
         middle = (over(between, x) * x + over(1 - between, x) * x_t).requires_grad_()
         solved = [self.discrepancy(u_t, v_t) for u_t, v_t in zip(u, v, strict=True)]
         value = torch.stack([value for value, _ in solved])
@@ -288,7 +289,7 @@ class DMMD(Method[DMMDConfig]):
     def _study(self, t: float, references: int, batch: int) -> Level:
         x = self.data(references)
         rng = torch.Generator(x.device).manual_seed(derive_seed("references", round(t * 1e6)))
-        x_t = self.noised(x, torch.tensor(t, device=x.device), rng)
+        x_t = noised(x, torch.randn(x.shape, generator=rng, device=x.device), torch.tensor(t, device=x.device))
         v, u = (torch.cat([self.features(b, _all(b, t)) for b in part.split(batch)]) for part in (x, x_t))
         if self.config.kernel == "linear" and self.config.bound == "mmd":
             u, v = u.mean(0, keepdim=True), v.mean(0, keepdim=True)
@@ -306,8 +307,7 @@ class DMMD(Method[DMMDConfig]):
             start = torch.cat([start, self.data(how.references)[: size - len(start)]])
         if how.no_noise:
             return start
-        angle = how.noise_level * pi / 2
-        return cos(angle) * start + sin(angle) * noise[: len(start)]
+        return noised(start, noise[: len(start)], torch.tensor(how.noise_level, device=device))
 
     def _check(self, z: Tensor, how: DMMDSampling) -> None:
         """Raise a `UserError` where the particles have left the data's neighbourhood, or have fallen together."""
@@ -336,6 +336,11 @@ FAR, NEAR, FEW = 3.0, 0.3, 50
 
 def _all(x: Tensor, t: float) -> Tensor:
     return torch.full((len(x),), t, device=x.device)
+
+
+def noised(x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """``cos(pi t / 2) x + sin(pi t / 2) eps`` at levels t, one for each sample (N, *shape) or one for all."""
+    return over((t * pi / 2).cos(), x) * x + over((t * pi / 2).sin(), x) * eps
 
 
 def paired_mmd_squared(u: Tensor, v: Tensor, kernel: Kernel) -> Tensor:
