@@ -1,0 +1,143 @@
+"""Networks that know the time, ``f(x, t) -> (N, features)`` for points (N, *) and times (N,).
+
+They are smooth in x, t and their weights: second derivatives of every kind exist, and no layer mixes the points of a
+batch.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import gcd, log, prod
+
+import torch
+from torch import Tensor, nn
+
+from wasserflow.nn.sizes import ladder
+
+__all__ = ["Condition", "Encoder", "Film", "TimedMLP", "group_norm"]
+
+PERIOD = 10_000.0
+
+
+class Condition(nn.Module):
+    """What steers a network beside x: an embedding of the time, and of a label where there are classes.
+
+    Args:
+        size: Of the embedding.
+        scale: What the time is multiplied with before its sinusoids, whose angular frequencies go from 1 to 1/10,000.
+        classes: How many labels there are; each, and no label, has a row of its own.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, size: int, scale: float = 1000.0, classes: int = 0) -> None:
+        super().__init__()
+        half = max(1, size // 4)
+        self.register_buffer("frequencies", scale * (-log(PERIOD) * torch.arange(half) / half).exp(), persistent=False)
+        self.layers = nn.Sequential(nn.Linear(2 * half, size), nn.SiLU(), nn.Linear(size, size), nn.SiLU())
+        self.labels = nn.Embedding(classes + 1, size) if classes else None
+
+    def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """Times (N,), and labels (N,) with -1 for none, to (N, size)."""
+        angle = t[:, None] * self.frequencies
+        embedding = self.layers(torch.cat([angle.sin(), angle.cos()], 1))
+        if self.labels is None:
+            return embedding
+        row = torch.zeros_like(t, dtype=torch.int64) if label is None else label + 1
+        return embedding + self.labels(row)
+
+
+class Film(nn.Module):
+    """``h (1 + scale) + shift``, both linear in the embedding, over the channels of h."""
+
+    def __init__(self, size: int, channels: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(size, 2 * channels)
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """(N, C, *) and (N, size) to (N, C, *)."""
+        scale, shift = self.layer(embedding).view(*h.shape[:1], -1, *[1] * (h.ndim - 2)).chunk(2, 1)
+        return h * (1 + scale) + shift
+
+
+def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
+    """Normalisation of each point alone, in at most ``groups`` groups of channels."""
+    return nn.GroupNorm(gcd(groups, channels), channels)
+
+
+class TimedMLP(nn.Module):
+    """``depth`` hidden layers of ``width`` SiLU units, each steered by the time; the features are the last layer.
+
+    Args:
+        shape: Of one point; it is flattened.
+        width: Units per layer.
+        depth: How many hidden layers.
+        scale: As in `Condition`.
+        classes: As in `Condition`.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], width: int, depth: int = 3, scale: float = 1000.0, classes: int = 0
+    ) -> None:
+        super().__init__()
+        self.features = width
+        self.condition = Condition(width, scale, classes)
+        sizes = [prod(shape), *[width] * depth]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.films = nn.ModuleList(Film(width, width) for _ in range(depth))
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """(N, *shape) and (N,) to (N, width)."""
+        embedding = self.condition(t, label)
+        h = x.flatten(1)
+        for layer, film in zip(self.layers, self.films, strict=True):
+            h = nn.functional.silu(film(layer(h), embedding))
+        return h
+
+
+class Encoder(nn.Module):
+    """A classifier's shape: a convolution at full size, then one of stride 2 per size of the ladder (28, 14, 7, 4).
+
+    After each come group normalisation, the time, and SiLU; the features are the last map, flattened.
+
+    Args:
+        shape: ``(C, H, W)`` of one image.
+        width: Channels at full size; they double from size to size, up to eightfold.
+        scale: As in `Condition`.
+        classes: As in `Condition`.
+        extra: Further 3x3 convolutions, as residuals, at every size but the full one.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], width: int, scale: float = 1000.0, classes: int = 0, extra: int = 0
+    ) -> None:
+        super().__init__()
+        sizes = ladder(shape[1:])
+        channels = [width * 2 ** min(i, 3) for i in range(len(sizes))]
+        self.features = channels[-1] * sizes[-1][0] * sizes[-1][1]
+        self.condition = Condition(4 * width, scale, classes)
+        self.first = _Layer(shape[0], channels[0], 1, 4 * width)
+        self.rest = nn.ModuleList()
+        for a, b in pairwise(channels):
+            self.rest.append(_Layer(a, b, 2, 4 * width))
+            self.rest.extend(_Layer(b, b, 1, 4 * width, residual=True) for _ in range(extra))
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """(N, *shape) and (N,) to (N, features)."""
+        embedding = self.condition(t, label)
+        h = self.first(x, embedding)
+        for layer in self.rest:
+            h = layer(h, embedding)
+        return h.flatten(1)
+
+
+class _Layer(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, size: int, residual: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
+        self.norm = group_norm(outputs)
+        self.film = Film(size, outputs)
+        self.residual = residual
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = nn.functional.silu(self.film(self.norm(self.conv(x)), embedding))
+        return x + h if self.residual else h
