@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from wasserflow.field import RatioField
     from wasserflow.flow import flow
     from wasserflow.learned import LearnedRatioField
-    from wasserflow.method import MonoFlow, ResidualFlow, VGrow
+    from wasserflow.method import VAPO, MonoFlow, ResidualFlow, VGrow
     from wasserflow.ratio import define_loss
     from wasserflow.train import Budget, Interrupted, evaluate, load, plot_run, resume, sample, train
 
 __all__ = [
+    "VAPO",
     "Budget",
     "Interrupted",
     "LearnedRatioField",
@@ -45,7 +46,7 @@ _HOMES = {
     "field": ("RatioField",),
     "flow": ("flow",),
     "learned": ("LearnedRatioField",),
-    "method": ("MonoFlow", "ResidualFlow", "VGrow"),
+    "method": ("VAPO", "MonoFlow", "ResidualFlow", "VGrow"),
     "ratio": ("define_loss",),
     "train": ("Budget", "Interrupted", "evaluate", "load", "plot_run", "resume", "sample", "train"),
 }

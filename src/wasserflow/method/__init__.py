@@ -5,18 +5,26 @@ from typing import Any
 from wasserflow.method.method import Method, MethodConfig
 from wasserflow.method.monoflow import MonoFlow, MonoFlowConfig
 from wasserflow.method.residual import ResidualFlow, ResidualFlowConfig
+from wasserflow.method.vapo import VAPO, VAPOConfig
 from wasserflow.method.vgrow import VGrow, VGrowConfig
 
 __all__ = [
     "METHODS",
+    "VAPO",
     "Method",
     "MethodConfig",
     "MonoFlow",
     "MonoFlowConfig",
     "ResidualFlow",
     "ResidualFlowConfig",
+    "VAPOConfig",
     "VGrow",
     "VGrowConfig",
 ]
 
-METHODS: dict[str, type[Method[Any]]] = {"vgrow": VGrow, "monoflow": MonoFlow, "residual": ResidualFlow}
+METHODS: dict[str, type[Method[Any]]] = {
+    "vgrow": VGrow,
+    "monoflow": MonoFlow,
+    "residual": ResidualFlow,
+    "vapo": VAPO,
+}
