@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wasserflow.nn.potential import Potential, build_energy
-from wasserflow.path import Linear, LogHomotopy, VariancePreserving
+from wasserflow.path import Linear
 from wasserflow.potential import ENGINES, OBJECTIVES, draw, gradient
 
 EXACT_ENGINES = ["double-backward", "func", "jvp"]

@@ -1,7 +1,7 @@
 r"""Learning ``psi``: objectives, and engines that differentiate them.
 
-The field ``grad psi`` carries ``p_t`` along a path (see `wasserflow.path`) if ``div(p_t grad psi) = -d/dt p_t``. That is the
-Euler-Lagrange equation of the Ritz functional
+The field ``grad psi`` carries ``p_t`` along a path (see `wasserflow.path`) if ``div(p_t grad psi) = -d/dt p_t``. That is
+the Euler-Lagrange equation of the Ritz functional
 
     ``J = E_t w(t) ( 1/2 E |grad psi|^2 - E[psi gamma] )``,  gamma the innovation ``d/dt log p(x|x1)``,
 
@@ -82,8 +82,8 @@ def draw(
         eps: Noise.
         t: Times.
         weight: ``w(t)``: ``one``, or ``s`` for the path's noise level.
-        literal: Take the published covariance: the innovation without its part for the mean of ``|eps|^2``, centred over
-            the batch instead.
+        literal: Take the published covariance: the innovation without its part for the mean of ``|eps|^2``, centred
+            over the batch instead.
         label: Labels.
     """
     s = path.s(t)
@@ -141,8 +141,8 @@ def vapo_tmlr(d: Draw, psi: Tensor, g: Tensor, rate: Tensor | None) -> Tensor:
         ``corr(Gamma, psi) + 1/2 mean_d g^2 + 0.1 psi_t^2 - mean_d [ g v / (|g| |v| + 1e-8)^t ]``
 
     with ``Gamma = mean_d[s (eps^2 - x1 eps)]`` less its mean over the batch, whose times differ, and psi's deviation in
-    the correlation held fixed. The last term is a dot product at t = 0 and a cosine over D at t = 1; the penalty of psi_t
-    makes psi nearly independent of the time, and the correlation drives it.
+    the correlation held fixed. The last term is a dot product at t = 0 and a cosine over D at t = 1; the penalty of
+    psi_t makes psi nearly independent of the time, and the correlation drives it.
     """
     assert rate is not None
     gamma = d.s * (d.eps.square() - d.x1 * d.eps).flatten(1).mean(1)
@@ -226,8 +226,7 @@ def _in_x(summed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], d: Draw) ->
 
 def directional(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Tensor, Iterator[Tensor]]:
     """The directional derivative in forward mode, then an ordinary backward pass."""
-    loss, weights = _sensitivities(potential, d, objective)
-    g_bar, psi_bar, rate_bar = weights
+    loss, (g_bar, psi_bar, rate_bar) = _sensitivities(potential, d, objective)
 
     def surrogate() -> Iterator[Tensor]:
         def at(x: Tensor, t: Tensor) -> Tensor:
@@ -271,11 +270,8 @@ def _sensitivities(potential: nn.Module, d: Draw, objective: Objective) -> tuple
     g, *rate = leaves[:-1]
     loss = objective.loss(d, leaves[-1], g, rate[0] if rate else None)
     bars = torch.autograd.grad(loss, leaves, allow_unused=True)
-    g_bar, psi_bar, *rest = (
-        torch.zeros_like(leaf) if bar is None else bar
-        for leaf, bar in zip([g, leaves[-1], *rate], [bars[0], bars[-1], *bars[1:-1]], strict=True)
-    )
-    return loss.detach(), (g_bar, psi_bar, rest[0] if rest else torch.zeros_like(d.t))
+    found = [torch.zeros_like(leaf) if bar is None else bar for leaf, bar in zip(leaves, bars, strict=True)]
+    return loss.detach(), (found[0], found[-1], found[1] if objective.rate else torch.zeros_like(d.t))
 
 
 ENGINES: dict[str, Engine] = {

@@ -1,13 +1,14 @@
 r"""VAPO: a potential whose gradient carries noise to data, and which is an energy afterwards.
 
-Along a path ``x = mu(t) x1 + s(t) eps`` from noise to data a scalar ``psi(x, t)`` is learned such that ``dx/dt = grad psi``
-carries the path's density. Samples are noise carried along; ``psi`` gives score and log-density at every time.
+Along a path ``x = mu(t) x1 + s(t) eps`` from noise to data a scalar ``psi(x, t)`` is learned such that
+``dx/dt = grad psi`` carries the path's density. Samples are noise carried along; ``psi`` gives score and log-density at
+every time.
 
 References:
     | Variational Potential Flow: A Novel Probabilistic Framework for Energy-Based Generative Modelling
       (Loo et al., 2024), arXiv 2407.15238
-    | Learning Energy-Based Generative Models via Potential Flow: A Variational Principle Approach to Probability Density
-      Homotopy Matching (Loo et al., 2025), arXiv 2504.16262
+    | Learning Energy-Based Generative Models via Potential Flow: A Variational Principle Approach to Probability
+      Density Homotopy Matching (Loo et al., 2025), arXiv 2504.16262
 """
 
 from collections.abc import Iterator, Sequence

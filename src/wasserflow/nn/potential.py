@@ -11,7 +11,7 @@ dot         ``F = x . U(x, t)``        the same; Dual Score Matching (Guth et al
 where U has the shape of x.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -31,7 +31,7 @@ class Scalar(nn.Module):
     def __init__(self, network: nn.Module, features: int) -> None:
         super().__init__()
         self.network = network
-        self.head = Exact(nn.Linear(features, 1))
+        self.head = Exact(nn.Linear(features, 1, bias=False))  # a constant has no gradient
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """(N, *shape) and (N,) to (N,)."""
@@ -115,16 +115,16 @@ def build_energy(
 class Potential(nn.Module):
     r"""``psi(x, t)``: what a Gaussian with the data's mean and variance needs, plus what the network adds.
 
-    With data of mean m and variance sigma^2 per dimension, x has variance ``V = mu^2 sigma^2 + s^2`` around ``mu m``. The
-    best field that is linear in x has the potential in the first two terms, and what it leaves of the velocity has the
-    standard deviation beta per dimension:
+    With data of mean m and variance sigma^2 per dimension, x has variance ``V = mu^2 sigma^2 + s^2`` around ``mu m``.
+    The first two terms below are the potential of the best field that is linear in x, and what that leaves of the
+    velocity has the standard deviation ``beta / sqrt(V)`` per dimension:
 
-        ``psi = mu' m.x + alpha/2 |x - mu m|^2 + beta F((x - mu m)/sqrt(V), t) sqrt(V)``,
-        ``alpha = (mu mu' sigma^2 + s s')/V``,  ``beta = sigma (mu' s - mu s') / sqrt(V)``.
+        ``psi = mu' m.x + alpha/2 |x - mu m|^2 + beta F((x - mu m)/sqrt(V), t)``,
+        ``alpha = (mu mu' sigma^2 + s s')/V``,  ``beta = sigma (mu' s - mu s')``.
 
-    So the network sees points of unit variance, its gradient is asked for values of unit variance, and for Gaussian data
-    it has nothing to learn: the preconditioning of "Elucidating the Design Space of Diffusion-Based Generative Models"
-    (Karras et al., 2022, arXiv 2206.00364), for potentials. Without it, ``psi = F(x, t)``.
+    So the network sees points of unit variance, its gradient is asked for values of unit variance, and for Gaussian
+    data it has nothing to learn: the preconditioning of "Elucidating the Design Space of Diffusion-Based Generative
+    Models" (Karras et al., 2022, arXiv 2206.00364), for potentials. Without it, ``psi = F(x, t)``.
 
     Args:
         energy: ``F(x, t, label) -> (N,)``.
@@ -163,11 +163,8 @@ class Potential(nn.Module):
         mu, s, mu_dot, s_dot = path.mu(t), path.s(t), path.mu_dot(t), path.s_dot(t)
         variance = (mu * sigma) ** 2 + s**2
         alpha = (mu * mu_dot * sigma**2 + s * s_dot) / variance
-        beta = sigma * (mu_dot * s - mu * s_dot)  # times sqrt(V), over sqrt(V)
+        beta = sigma * (mu_dot * s - mu * s_dot)
         centred = x - over(mu, x) * self.mean
         along = mu_dot * (self.mean * x).flatten(1).sum(1)
         energy = self.energy(centred * over(variance.rsqrt(), x), known, label)
         return along + alpha / 2 * squared_norm(centred) + beta * energy
-
-
-Field = Callable[[Tensor, Tensor], Tensor]
