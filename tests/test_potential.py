@@ -15,7 +15,7 @@ EXACT_ENGINES = ["double-backward", "func", "jvp"]
 def potential(shape, network, head, path=None, dtype=torch.float64):
     torch.manual_seed(0)
     path = path or Linear()
-    model = Potential(build_energy(network, head, shape, 4, scale=3.0), shape, path).to(dtype)
+    model = Potential(build_energy(network, head, shape, 4, 2, scale=3.0), shape, path).to(dtype)
     model.standardise(torch.randn(50, *shape, dtype=dtype) * 0.5 + 0.3)
     return model
 
@@ -53,8 +53,8 @@ def test_engines_agree(objective, shape, network, head):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
-@pytest.mark.parametrize("objective", ["fm", "vapo-tmlr"])
-def test_compiled_equals_eager(objective):
+def test_compiled_equals_eager():
+    objective = "vapo-tmlr"  # which needs psi and both its slopes
     model, d = potential((3,), "mlp", "scalar", dtype=torch.float32), points((3,), dtype=torch.float32)
     value, expected = weight_gradients("double-backward", model, d, objective)
     same, found = weight_gradients("compiled", model, d, objective)

@@ -1,7 +1,7 @@
 r"""Learning ``psi``: objectives, and engines that differentiate them.
 
-The field ``grad psi`` carries ``p_t`` along a path (see `wasserflow.path`) if ``div(p_t grad psi) = -d/dt p_t``. That is
-the Euler-Lagrange equation of the Ritz functional
+The field ``grad psi`` carries ``p_t`` along a path (see `wasserflow.path`) if ``div(p_t grad psi) = -d/dt p_t``. That
+is the Euler-Lagrange equation of the Ritz functional
 
     ``J = E_t w(t) ( 1/2 E |grad psi|^2 - E[psi gamma] )``,  gamma the innovation ``d/dt log p(x|x1)``,
 
@@ -23,9 +23,9 @@ those of ``sum_i u_i . grad psi(x_i)``, a directional derivative: an engine is a
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,18 @@ from torch.func import functional_call
 
 from wasserflow.path import Path, over, squared_norm
 
-__all__ = ["ENGINES", "OBJECTIVES", "Draw", "Objective", "draw", "gradient"]
+__all__ = [
+    "ENGINES",
+    "OBJECTIVES",
+    "Draw",
+    "Objective",
+    "contrast",
+    "draw",
+    "ends",
+    "gradient",
+    "pair",
+    "time_scored",
+]
 
 
 class Draw(NamedTuple):
@@ -49,6 +60,7 @@ class Draw(NamedTuple):
         s: The path's noise level.
         w: Weight of the time.
         w_dot: Its derivative.
+        level: ``1/b``, its derivative, and that of ``a / (2 b)``: (3, N).
         label: Labels, -1 for none.
     """
 
@@ -61,6 +73,7 @@ class Draw(NamedTuple):
     s: Tensor
     w: Tensor
     w_dot: Tensor
+    level: Tensor
     label: Tensor | None = None
 
 
@@ -92,7 +105,59 @@ def draw(
     if literal:
         gamma = gamma + eps[0].numel() * path.s_dot(t) / s
         gamma = gamma - gamma.mean()
-    return Draw(path.at(x1, eps, t), t, x1, eps, path.velocity(x1, eps, t), gamma, s, w, w_dot, label)
+    x, v = path.at(x1, eps, t), path.velocity(x1, eps, t)
+    return Draw(x, t, x1, eps, v, gamma, s, w, w_dot, _level(path, t), label)
+
+
+def pair(x1: Tensor, eps: Tensor) -> Tensor:
+    """The noise of a batch in the order in which it lies nearest to the data overall, in squared distance; (N, *) both.
+
+    "Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport" (Tong et al., 2023),
+    arXiv 2302.00482. Given a data point the noise is no longer N(0, I): the path's innovation and densities fail.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    distances = torch.cdist(x1.flatten(1), eps.flatten(1)).square()
+    _, order = linear_sum_assignment(distances.cpu().numpy())
+    return eps[torch.from_numpy(order).to(eps.device)]
+
+
+def ends(
+    potential: nn.Module,
+    path: Path,
+    x1: Tensor,
+    eps: Tensor,
+    *,
+    margin: float,
+    weight: str = "one",
+    label: Tensor | None = None,
+) -> Tensor:
+    """The ends of `action_matching`: ``E w psi`` at the time margin less that at 1 - margin, over their distance."""
+    total = x1.new_zeros(())
+    for sign, end in ((1, margin), (-1, 1 - margin)):
+        t = x1.new_full((len(x1),), end)
+        w = path.s(t) if weight == "s" else torch.ones_like(t)
+        total = total + sign * (w * potential(path.at(x1, eps, t), t, label)).mean()
+    return total / ((1 - 2 * margin) * x1[0].numel())
+
+
+def contrast(potential: nn.Module, x1: Tensor, x: Tensor, label: Tensor | None = None) -> Tensor:
+    """Energy ``-psi`` of data less that of the ends of chains, (N, *) each, at t = 1: down where the chains gather.
+
+    With chains of ``exp(psi / temperature)`` it is the slope of that density's negative log-likelihood, times the
+    temperature.
+    """
+    t = x1.new_ones(len(x1))
+    return potential(x.detach(), t, label).mean() - potential(x1, t, label).mean()
+
+
+def _level(path: Path, t: Tensor) -> Tensor:
+    with torch.enable_grad():
+        t = t.detach().requires_grad_()
+        b = path.b(t)
+        r, q = 1 / b, path.a(t) / (2 * b)
+        slopes = [torch.autograd.grad(value.sum(), t, retain_graph=True)[0] for value in (r, q)]
+    return torch.stack([r.detach(), *slopes])
 
 
 Loss = Callable[[Draw, Tensor, Tensor, Tensor | None], Tensor]
@@ -161,6 +226,23 @@ def _norm(x: Tensor) -> Tensor:
     return (squared_norm(x) + 1e-24).sqrt()  # differentiable at 0
 
 
+def time_scored(objective: Objective, weight: float) -> Objective:
+    r"""The objective, and ``weight s^2/(2 D) (d/dt log p_t(x) - gamma)^2`` with the log-density read off psi.
+
+    It fixes psi's constant per time, so that log p_t is known up to one constant, and with it how high one mode lies
+    against another: dual score matching (Guth et al., 2025, arXiv 2506.05310), on a path from noise to data.
+    """
+
+    def loss(d: Draw, psi: Tensor, g: Tensor, rate: Tensor | None) -> Tensor:
+        assert rate is not None
+        r, r_dot, q_dot = d.level
+        log_rate = r * rate + r_dot * psi - q_dot * squared_norm(d.x)
+        missed = d.s.square() * (log_rate - d.gamma).square() / (2 * g[0].numel())
+        return objective.loss(d, psi, g, rate) + weight * missed.mean()
+
+    return replace(objective, name=f"{objective.name} + time score", loss=loss, rate=True)
+
+
 OBJECTIVES = {
     "fm": Objective("fm", fm),
     "vapo": Objective("vapo", vapo),
@@ -169,7 +251,9 @@ OBJECTIVES = {
 }
 
 
-def gradient(potential: nn.Module, x: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def gradient(
+    potential: Callable[..., Tensor], x: Tensor, t: Tensor, label: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """``psi`` (N,) and ``grad psi`` (N, *) at points (N, *) and times (N,), without a graph."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
@@ -215,13 +299,8 @@ def _total(weights: dict[str, Tensor], potential: nn.Module, d: Draw, loss: Loss
         psi = functional_call(potential, weights, (x, t, d.label))
         return psi.sum(), psi
 
-    (g, rate), psi = torch.func.grad(summed, (0, 1), has_aux=True)(d.x, d.t) if timed else _in_x(summed, d)
-    return loss(d, psi, g, rate)
-
-
-def _in_x(summed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], d: Draw) -> tuple[tuple[Tensor, None], Tensor]:
-    g, psi = torch.func.grad(summed, has_aux=True)(d.x, d.t)
-    return (g, None), psi
+    slopes, psi = cast(Any, torch.func.grad(summed, (0, 1) if timed else (0,), has_aux=True)(d.x, d.t))
+    return loss(d, psi, slopes[0], slopes[1] if timed else None)
 
 
 def directional(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Tensor, Iterator[Tensor]]:
@@ -232,19 +311,19 @@ def directional(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Te
         def at(x: Tensor, t: Tensor) -> Tensor:
             return potential(x, t, d.label)
 
-        psi, slope = torch.func.jvp(at, (d.x, d.t), (g_bar, rate_bar))
+        psi, slope = cast(tuple[Tensor, Tensor], torch.func.jvp(at, (d.x, d.t), (g_bar, rate_bar)))
         yield slope.sum() + (psi_bar * psi).sum()
 
     return loss, surrogate()
 
 
-H_X, H_T = 0.03, 1e-4
+H_X, H_T = 0.01, 1e-4
 
 
 def finite_difference(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Tensor, Iterator[Tensor]]:
     """Central differences of the directional derivative: first-order passes, each freed before the next.
 
-    Steps are 0.03 along the normalised direction in x, per point and root of D, and 1e-4 in t.
+    Steps are 0.01 along the normalised direction in x, per point and root of D, and 1e-4 in t.
     """
     loss, (g_bar, psi_bar, rate_bar) = _sensitivities(potential, d, objective)
     length = _norm(g_bar)

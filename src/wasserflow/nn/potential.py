@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from wasserflow.errors import UserError, unknown
 from wasserflow.nn.exact import Exact
 from wasserflow.nn.timed import Encoder, TimedMLP
+from wasserflow.nn.unet import UNet
 from wasserflow.path import Path, over, squared_norm
 
-__all__ = ["HEADS", "NETWORKS", "Potential", "build_energy"]
+__all__ = ["HEADS", "NETWORKS", "Autoencoder", "Dot", "Potential", "Scalar", "build_energy"]
 
 
 class Scalar(nn.Module):
@@ -75,11 +76,18 @@ class _Lifted(nn.Module):
 
 
 HEADS = ("scalar", "autoencoder", "dot")
-NETWORKS = ("encoder", "mlp")
+NETWORKS = ("encoder", "mlp", "unet", "unet-paper")
 
 
 def build_energy(
-    network: str, head: str, shape: Sequence[int], width: int, scale: float = 1000.0, classes: int = 0
+    network: str,
+    head: str,
+    shape: Sequence[int],
+    width: int,
+    depth: int,
+    scale: float = 1000.0,
+    classes: int = 0,
+    dropout: float = 0.0,
 ) -> nn.Module:
     """A network of that name under a head of that name, ``F(x, t, label) -> (N,)``.
 
@@ -87,9 +95,11 @@ def build_energy(
         network: One of `NETWORKS`.
         head: One of `HEADS`.
         shape: Of one point.
-        width: Channels at full size, or units per layer.
+        width: Channels at the finest size, or units per layer.
+        depth: Layers or residual blocks per size, or hidden layers.
         scale: What times are multiplied with before they are embedded.
         classes: How many labels there are.
+        dropout: Of the U-Nets.
 
     Raises:
         UserError: If a name is unknown, or the network does not suit the head or the points.
@@ -103,12 +113,18 @@ def build_energy(
     if network == "encoder":
         if head != "scalar":
             raise UserError(f"the encoder has no output of an image's shape for --potential {head}: use --network unet")
-        encoder = Encoder(shape, width, scale, classes)
+        encoder = Encoder(shape, width, depth, scale, classes)
         return Scalar(encoder, encoder.features)
-    mlp = TimedMLP(shape, width, 3, scale, classes)
-    if head == "scalar":
-        return Scalar(mlp, mlp.features)
-    full = _Lifted(mlp, prod(shape))
+    if network == "mlp":
+        mlp = TimedMLP(shape, width, depth, scale, classes)
+        if head == "scalar":
+            return Scalar(mlp, mlp.features)
+        full: nn.Module = _Lifted(mlp, prod(shape))
+    else:
+        if head == "scalar":
+            raise UserError(f"the {network} gives an image: use --potential dot or autoencoder")
+        channels = (2, 2, 2) if network == "unet-paper" else (1, 2, 2)
+        full = UNet(shape, width, channels, depth, p=dropout, scale=scale, classes=classes)
     return Autoencoder(full) if head == "autoencoder" else Dot(full)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -31,6 +32,7 @@ LOG_SECONDS = 5.0
 GRID_GROWTH = 1.15  # samples are drawn each time the images seen have grown by this factor
 GRID_SAMPLES = 100
 GRID_POINTS = 1000  # the same, for points of the plane
+DRAWING = 0.02  # the share of the time that drawing them may take, but for the first and the last
 
 Report = Callable[[Line], None]
 
@@ -164,12 +166,14 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
     progress = trainer.progress
     main = processes().is_main_process
     clock, ledger = Clock(progress), Ledger(progress)
-    saved_at, next_grid = progress.seconds, float(progress.images)
+    saved_at, next_grid, drawing = progress.seconds, float(progress.images), 0.0
     with catch_signals() as asked:
         end = 0
         while not end:
-            if main and progress.images >= next_grid:
+            if main and progress.images >= next_grid and drawing <= DRAWING * progress.seconds:
+                begun = time.perf_counter()
                 _draw(trainer, run)
+                drawing += time.perf_counter() - begun
                 next_grid = max(progress.images * GRID_GROWTH, 1)
             ledger.add(trainer.step())
             clock.tick()
