@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wasserflow.flow import Diverged, flow
     from wasserflow.kernel import Custom, Energy, Gaussian, InverseMultiquadric, Laplace, Linear, RationalQuadratic
     from wasserflow.learned import LearnedRatioField
-    from wasserflow.method import DMMD, MonoFlow, ResidualFlow, VGrow
+    from wasserflow.method import DMMD, VAPO, MonoFlow, ResidualFlow, VGrow
     from wasserflow.particle import DrMMDField, KALEField, MMDField, SlicedField
     from wasserflow.ratio import define_loss
     from wasserflow.stein import KSDField, SVGDField
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DMMD",
+    "VAPO",
     "Budget",
     "Custom",
     "Diverged",
@@ -68,7 +69,7 @@ _HOMES = {
     "flow": ("Diverged", "flow"),
     "kernel": ("Custom", "Energy", "Gaussian", "InverseMultiquadric", "Laplace", "Linear", "RationalQuadratic"),
     "learned": ("LearnedRatioField",),
-    "method": ("DMMD", "MonoFlow", "ResidualFlow", "VGrow"),
+    "method": ("DMMD", "VAPO", "MonoFlow", "ResidualFlow", "VGrow"),
     "particle": ("DrMMDField", "KALEField", "MMDField", "SlicedField"),
     "ratio": ("define_loss",),
     "stein": ("KSDField", "SVGDField"),

@@ -25,9 +25,9 @@ from math import inf, log1p, pi
 import torch
 from torch import Tensor
 
-from wasserflow.errors import UserError
+from wasserflow.errors import UserError, unknown
 
-__all__ = ["Linear", "LogHomotopy", "Path", "VariancePreserving", "over", "squared_norm"]
+__all__ = ["Linear", "LogHomotopy", "Path", "VariancePreserving", "over", "path_named", "squared_norm"]
 
 
 def over(t: Tensor, x: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ class LogHomotopy(Path):
     def __post_init__(self) -> None:
         for name in ("w", "nu"):
             if not 0 < getattr(self, name) < inf:
-                raise UserError(f"the width {name} must be a finite number above 0, not {getattr(self, name)}")
+                raise UserError(f"the path's width {name} must be a finite number above 0, not {getattr(self, name)}")
 
     @property
     def k(self) -> float:
@@ -192,3 +192,15 @@ class LogHomotopy(Path):
     def s_dot(self, t: Tensor) -> Tensor:
         """``-k/2 s``."""
         return -self.k / 2 * self.s(t)
+
+
+def path_named(name: str, w: float = 1.0, nu: float = 0.01) -> Path:
+    """The path called ``linear``, ``vp``, or ``log-homotopy`` with these widths.
+
+    Raises:
+        UserError: If there is none of that name, or a width is out of range.
+    """
+    paths = {"linear": Linear(), "vp": VariancePreserving(), "log-homotopy": LogHomotopy(w, nu)}
+    if name not in paths:
+        raise unknown("path", name, paths)
+    return paths[name]

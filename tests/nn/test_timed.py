@@ -8,7 +8,7 @@ from wasserflow.nn.timed import Encoder, TimedMLP
 
 NETWORKS = {
     "mlp": ((3,), lambda classes: TimedMLP((3,), 8, classes=classes)),
-    "encoder": ((2, 7, 6), lambda classes: Encoder((2, 7, 6), 4, classes=classes, extra=1)),
+    "encoder": ((2, 7, 6), lambda classes: Encoder((2, 7, 6), 4, depth=2, classes=classes)),
 }
 
 

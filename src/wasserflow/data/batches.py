@@ -63,6 +63,10 @@ class Batches:
         label = None if self.label is None else self.label[rows]
         return Batch(self.form.to_model(self.x[rows]), label)
 
+    def look(self, n: int) -> Tensor:
+        """The first ``n`` samples of the order, or all, the same for every process; they do not count as seen."""
+        return self.form.to_model(self.x[self._order(0)[:n]])
+
     def _rows(self, start: int, stop: int) -> Tensor:
         """Which samples stand at the places ``start..stop-1`` of the endless sequence."""
         n = len(self.x)

@@ -6,11 +6,13 @@ from wasserflow.method.dmmd import DMMD, DMMDConfig, DMMDSampling
 from wasserflow.method.method import Method, MethodConfig
 from wasserflow.method.monoflow import MonoFlow, MonoFlowConfig
 from wasserflow.method.residual import ResidualFlow, ResidualFlowConfig
+from wasserflow.method.vapo import VAPO, VAPOConfig
 from wasserflow.method.vgrow import VGrow, VGrowConfig
 
 __all__ = [
     "DMMD",
     "METHODS",
+    "VAPO",
     "DMMDConfig",
     "DMMDSampling",
     "Method",
@@ -19,8 +21,15 @@ __all__ = [
     "MonoFlowConfig",
     "ResidualFlow",
     "ResidualFlowConfig",
+    "VAPOConfig",
     "VGrow",
     "VGrowConfig",
 ]
 
-METHODS: dict[str, type[Method[Any]]] = {"vgrow": VGrow, "monoflow": MonoFlow, "residual": ResidualFlow, "dmmd": DMMD}
+METHODS: dict[str, type[Method[Any]]] = {
+    "vgrow": VGrow,
+    "monoflow": MonoFlow,
+    "residual": ResidualFlow,
+    "dmmd": DMMD,
+    "vapo": VAPO,
+}

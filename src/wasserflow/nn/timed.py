@@ -25,13 +25,14 @@ class Condition(nn.Module):
         size: Of the embedding.
         scale: What the time is multiplied with before its sinusoids, whose angular frequencies go from 1 to 1/10,000.
         classes: How many labels there are; each, and no label, has a row of its own.
+        frequencies: How many sines, and as many cosines; by default a quarter of the size.
     """
 
     frequencies: Tensor
 
-    def __init__(self, size: int, scale: float = 1000.0, classes: int = 0) -> None:
+    def __init__(self, size: int, scale: float = 1000.0, classes: int = 0, frequencies: int | None = None) -> None:
         super().__init__()
-        half = max(1, size // 4)
+        half = max(1, size // 4 if frequencies is None else frequencies)
         self.register_buffer("frequencies", scale * (-log(PERIOD) * torch.arange(half) / half).exp(), persistent=False)
         self.layers = nn.Sequential(nn.Linear(2 * half, size), nn.SiLU(), nn.Linear(size, size), nn.SiLU())
         self.labels = nn.Embedding(classes + 1, size) if classes else None
@@ -95,37 +96,39 @@ class TimedMLP(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A classifier's shape: a convolution at full size, then one of stride 2 per size of the ladder (28, 14, 7, 4).
+    """A classifier's shape: a convolution of stride 2 per size of the ladder below the full one (28: 14, 7, 4).
 
-    After each come group normalisation, the time, and SiLU; the features are the last map, flattened.
+    After each come group normalisation, the time, and SiLU; further layers per size are the same, as residuals.
+    Nothing is computed at full size, where it would cost most. The features are the last map, flattened.
 
     Args:
         shape: ``(C, H, W)`` of one image.
-        width: Channels at full size; they double from size to size, up to eightfold.
+        width: Channels at half size; they double from size to size, up to fourfold.
         scale: As in `Condition`.
         classes: As in `Condition`.
-        extra: Further 3x3 convolutions, as residuals, at every size but the full one.
+        depth: Layers per size.
     """
 
     def __init__(
-        self, shape: Sequence[int], width: int, scale: float = 1000.0, classes: int = 0, extra: int = 0
+        self, shape: Sequence[int], width: int, depth: int = 1, scale: float = 1000.0, classes: int = 0
     ) -> None:
         super().__init__()
-        sizes = ladder(shape[1:])
-        channels = [width * 2 ** min(i, 3) for i in range(len(sizes))]
+        sizes = ladder(shape[1:])[1:] or [shape[1:]]
+        channels = [width * 2 ** min(i, 2) for i in range(len(sizes))]
         self.features = channels[-1] * sizes[-1][0] * sizes[-1][1]
-        self.condition = Condition(4 * width, scale, classes)
-        self.first = _Layer(shape[0], channels[0], 1, 4 * width)
-        self.rest = nn.ModuleList()
-        for a, b in pairwise(channels):
-            self.rest.append(_Layer(a, b, 2, 4 * width))
-            self.rest.extend(_Layer(b, b, 1, 4 * width, residual=True) for _ in range(extra))
+        size = 4 * width
+        self.condition = Condition(size, scale, classes)
+        stride = 2 if sizes[0] != tuple(shape[1:]) else 1
+        self.layers = nn.ModuleList()
+        for a, b in pairwise([shape[0], *channels]):
+            self.layers.append(_Layer(a, b, stride, size))
+            self.layers.extend(_Layer(b, b, 1, size, residual=True) for _ in range(depth - 1))
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """(N, *shape) and (N,) to (N, features)."""
         embedding = self.condition(t, label)
-        h = self.first(x, embedding)
-        for layer in self.rest:
+        h = x
+        for layer in self.layers:
             h = layer(h, embedding)
         return h.flatten(1)
 

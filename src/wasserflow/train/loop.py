@@ -29,10 +29,10 @@ from wasserflow.train.trainer import Trainer
 __all__ = ["resume", "train"]
 
 LOG_SECONDS = 5.0
-GRID_GROWTH = 1.15  # samples are drawn each time the images seen have grown by this factor,
-GRID_SHARE = 0.03  # as long as that has taken no more than this part of the time
+GRID_GROWTH = 1.15  # samples are drawn each time the images seen have grown by this factor
 GRID_SAMPLES = 100
 GRID_POINTS = 1000  # the same, for points of the plane
+DRAWING = 0.02  # the share of the time that drawing them may take, but for the first and the last
 
 Report = Callable[[Line], None]
 
@@ -166,11 +166,11 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
     progress = trainer.progress
     main = processes().is_main_process
     clock, ledger = Clock(progress), Ledger(progress)
-    saved_at, next_grid = progress.seconds, float(progress.images)
+    saved_at, next_grid, drawing = progress.seconds, float(progress.images), 0.0
     with catch_signals() as asked:
-        end, drawing = 0, 0.0
+        end = 0
         while not end:
-            if main and progress.images >= next_grid and drawing <= GRID_SHARE * progress.seconds:
+            if main and progress.images >= next_grid and drawing <= DRAWING * progress.seconds:
                 begun = time.perf_counter()
                 _draw(trainer, run)
                 drawing += time.perf_counter() - begun
