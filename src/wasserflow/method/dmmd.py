@@ -15,7 +15,7 @@ References:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import inf, pi
+from math import inf, pi, prod
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -143,12 +143,14 @@ class Level(NamedTuple):
         noised: ``phi(x_t, t)``, the same of noised data.
         slope: Mean of ``|grad w_t|`` at noised data, for the witness between these two.
         distance: W(t), mean of ``|x_t - x_0|``.
+        spread: Standard deviation of clean data, over all dimensions together.
     """
 
     clean: Tensor
     noised: Tensor
     slope: Tensor
     distance: Tensor
+    spread: Tensor
 
 
 class DMMD(Method[DMMDConfig]):
@@ -241,7 +243,7 @@ class DMMD(Method[DMMDConfig]):
     def draw(self, n: int, seed: int, batch: int, how: DMMDSampling, start: Tensor | None) -> Iterator[Tensor]:
         """``n`` particles that went from noise, or from ``start``, down the witness."""
         for i, z in enumerate(self.groups(n, seed, batch, how, start)):
-            self._check(z, how)
+            self._check(z, self.level(self.config.least_level, how.references, batch).spread, how)
             yield from z[: n - i * len(z)].split(batch)
 
     @torch.no_grad()
@@ -294,7 +296,7 @@ class DMMD(Method[DMMDConfig]):
         if self.config.kernel == "linear" and self.config.bound == "mmd":
             u, v = u.mean(0, keepdim=True), v.mean(0, keepdim=True)
         slopes = self.gradient(x_t[:SLOPES], t, v, self.witness(u, v), batch).flatten(1).norm(dim=1)
-        return Level(v, u, slopes.mean(), (x_t - x).flatten(1).norm(dim=1).mean())
+        return Level(v, u, slopes.mean(), (x_t - x).flatten(1).norm(dim=1).mean(), _spread(x))
 
     def _group(self, i: int, size: int, seed: int, how: DMMDSampling, start: Tensor | None) -> Tensor:
         """Particles i to i + size where they start; a group of given ones that is not full is filled with data."""
@@ -309,11 +311,11 @@ class DMMD(Method[DMMDConfig]):
             return start
         return noised(start, noise[: len(start)], torch.tensor(how.noise_level, device=device))
 
-    def _check(self, z: Tensor, how: DMMDSampling) -> None:
+    def _check(self, z: Tensor, usual: Tensor, how: DMMDSampling) -> None:
         """Raise a `UserError` where the particles have left the data's neighbourhood, or have fallen together."""
-        spread, usual = (x.flatten(1).var(0).sum().sqrt() for x in (z, self.data(how.references)))
-        ratio = (spread / usual).item()
-        if not ratio < FAR:
+        ratio = (_spread(z) / usual).item()
+        noise = prod(self.shape) ** 0.5 / usual.item()
+        if not ratio < FAR * max(1, noise):
             raise UserError(
                 f"the particles diverged: they are spread {ratio:.3g} times as wide as the data; "
                 f"try a --step-size below {how.step_size:g}, or more --noise-levels"
@@ -336,6 +338,10 @@ FAR, NEAR, FEW = 3.0, 0.3, 50
 
 def _all(x: Tensor, t: float) -> Tensor:
     return torch.full((len(x),), t, device=x.device)
+
+
+def _spread(x: Tensor) -> Tensor:
+    return x.flatten(1).var(0).sum().sqrt()
 
 
 def noised(x: Tensor, eps: Tensor, t: Tensor) -> Tensor:

@@ -1,0 +1,288 @@
+"""The noise-adaptive MMD flow: its estimators, its training step, its samplers and their guards."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import wasserflow as wf
+from wasserflow.discrepancy import mmd_squared
+from wasserflow.errors import UserError
+from wasserflow.kernel import Gaussian, Linear, RationalQuadratic
+from wasserflow.method.dmmd import Level, noised, paired_mmd_squared
+from wasserflow.noise import sample_noise
+
+SMALL = {"width": 16, "batch": 16, "levels": 4}
+KERNELS = {"linear": Linear(), "gaussian": Gaussian(1.3), "rq": RationalQuadratic()}
+
+
+def points(n, shift=0.0, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 2, generator=rng, dtype=torch.float64) * 0.3 + shift
+
+
+def make(shape=(2,), data=None, **settings):
+    model = wf.DMMD.for_shape(shape, **SMALL | settings)
+    data = points(400, 1.0).float() if data is None else data
+    model.data = lambda n: data[:n]
+    return model.eval()
+
+
+class Data:
+    """Points around (1, 1)."""
+
+    batch = 16
+
+    def __init__(self):
+        self.seen = 0
+
+    def next(self):
+        self.seen += self.batch
+        return SimpleNamespace(x=points(self.batch, 1.0, seed=self.seen).float())
+
+
+class Fit:
+    """Plain gradient steps, on losses one after the other."""
+
+    def __init__(self, network, lr=1e-3):
+        self.optimizer = torch.optim.Adam(network.parameters(), lr)
+
+    def minimise(self, losses):
+        self.optimizer.zero_grad()
+        for loss in losses:
+            loss.backward()
+        self.gradients = [p.grad.clone() for p in self.optimizer.param_groups[0]["params"]]
+        self.optimizer.step()
+
+
+# The discrepancy of pairs
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_pairs_against_the_sum_over_pairs(kernel):
+    u, v = points(7), points(7, 0.5, seed=1)
+    total = 0.0
+    for i in range(7):
+        for j in range(7):
+            if i != j:
+                a, b, c, d = u[i : i + 1], u[j : j + 1], v[i : i + 1], v[j : j + 1]
+                total += (kernel(a, b) + kernel(c, d) - kernel(a, d) - kernel(c, b)).item()
+    assert paired_mmd_squared(u, v, kernel).item() == pytest.approx(total / 42, abs=1e-12)
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_pairs_estimate_the_same_and_vary_less(kernel):
+    """Over many small batches of (x + small noise, x): one mean with the unpaired estimate, a far smaller deviation."""
+    x = points(4000, 1.0).view(500, 8, 2)
+    y = x + 0.1 * points(4000, seed=3).view(500, 8, 2) + 0.05
+    paired = torch.stack([paired_mmd_squared(u, v, kernel) for u, v in zip(y, x, strict=True)])
+    unpaired = torch.stack([mmd_squared(u, v, kernel, unbiased=True) for u, v in zip(y, x.roll(1, 0), strict=True)])
+    error = (unpaired.var() / len(unpaired)).sqrt()
+    assert abs(paired.mean() - unpaired.mean()) < 4 * error
+    assert paired.std() < 0.3 * unpaired.std()
+
+
+def test_noise_keeps_the_variance_and_ends_as_noise():
+    x, eps = points(5), points(5, seed=1)
+    torch.testing.assert_close(noised(x, eps, torch.tensor(0.0).double()), x)
+    torch.testing.assert_close(noised(x, eps, torch.tensor(1.0).double()), eps)
+    a, b = (
+        noised(torch.eye(2), torch.zeros(2, 2), torch.tensor([0.3, 0.3])),
+        noised(torch.zeros(2, 2), torch.eye(2), torch.tensor([0.3, 0.3])),
+    )
+    torch.testing.assert_close(a.square() + b.square(), torch.eye(2))
+
+
+# The training step
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"kernel": "linear"}, {"kernel": "rbf"}, {"kernel": "linear", "bound": "kale"}]
+)
+def test_levels_one_after_the_other_are_the_joint_step(settings):
+    gradients = []
+    for together in (4, 1):
+        model = make(together=together, **settings).double()
+        fit = Fit(model.features)
+        data = Data()
+        rng = torch.Generator().manual_seed(3)
+        x = data.next().x.double()
+        torch.set_default_dtype(torch.float64)
+        try:
+            model.step(SimpleNamespace(next=lambda x=x: SimpleNamespace(x=x)), SimpleNamespace(features=fit), rng)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        gradients.append(fit.gradients)
+    for joint, summed in zip(*gradients, strict=True):
+        torch.testing.assert_close(joint, summed, rtol=1e-9, atol=1e-12)
+
+
+def test_the_loss_is_the_papers():
+    """Recomputed from Gram matrices and finite differences of the witness, at one level."""
+    model = make(kernel="rq", weighting="equal", penalty=0.7, feature_penalty=0.2).double()
+    x, eps = points(4, 1.0), points(4, seed=1)[None]
+    t, between = torch.tensor([0.4]).double(), torch.tensor([[0.1, 0.5, 0.7, 0.9]]).double()
+    found = model.loss(x, t, eps, between, []).item()
+
+    x_t = noised(x, eps[0], t.expand(4))
+    phi = lambda z: model.features(z, t.expand(len(z)))  # noqa: E731
+    u, v = phi(x_t), phi(x)
+    mmd = paired_mmd_squared(u, v, KERNELS["rq"])
+    w = lambda z: KERNELS["rq"](phi(z), u).mean(1) - KERNELS["rq"](phi(z), v).mean(1)  # noqa: E731
+    middle = between[0, :, None] * x + (1 - between[0, :, None]) * x_t
+    h = 1e-5
+    slope = torch.stack([(w(middle + h * e) - w(middle - h * e)) / (2 * h) for e in torch.eye(2).double()], 1).norm(
+        dim=1
+    )
+    norm = u.square().sum(1).mean() + v.square().sum(1).mean()
+    assert found == pytest.approx((-mmd + 0.7 * (slope - 1).square().mean() + 0.2 * norm).item(), abs=1e-7)
+
+
+@pytest.mark.parametrize("weighting", ["equal", "distance"])
+def test_the_slope_settles_where_the_scale_law_says(weighting):
+    """A critic whose scale is free is stationary where MMD^2 / c = 2 lambda E[|grad w| (|grad w| - 1)]; c = 1 or W."""
+    lam = 0.5
+    model = make(kernel="linear", weighting=weighting, penalty=lam, feature_penalty=0.0, batch=128, least_level=0.98)
+    fit, data, rng = SimpleNamespace(features=Fit(model.features, 3e-3)), Data(), torch.Generator()
+    data.batch = 128
+    logs = [model.step(data, fit, rng.manual_seed(step)) for step in range(250)]
+    distance = (points(10_000, 1.0) - points(10_000, seed=1) / 0.3).norm(dim=1).mean().item()
+    gain = torch.stack([log["discrepancy"] for log in logs[-100:]]).mean().item()
+    slope = torch.stack([log["slope"] for log in logs[-100:]])
+    assert slope.mean() > 1.5
+    share = gain / distance if weighting == "distance" else gain
+    assert share == pytest.approx((2 * lam * slope * (slope - 1)).mean().item(), rel=0.2)
+
+
+# Samples
+
+
+@pytest.mark.parametrize("settings", [{"kernel": "linear"}, {"kernel": "rq"}, {"kernel": "rbf"}])
+def test_particles_go_down_the_gradient_of_half_the_mmd(settings):
+    """grad w(z_i) = N d(1/2 MMD_V^2)/dz_i, by autograd through features of all particles."""
+    model = make(**settings).double()
+    z, clean = points(6), model.features(points(9, 1.0), torch.full((9,), 0.3, dtype=torch.float64)).detach()
+    z.requires_grad_()
+    u = model.features(z, torch.full((6,), 0.3, dtype=torch.float64))
+    (expected,) = torch.autograd.grad(6 * mmd_squared(u, clean, model.kernel) / 2, z)
+    torch.set_default_dtype(torch.float64)
+    try:
+        whole, parts = (model.gradient(z.detach(), 0.3, clean, None, batch) for batch in (6, 2))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    if settings["kernel"] != "rbf":  # whose bandwidth the autograd form differentiates too
+        torch.testing.assert_close(whole, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_the_linear_kernel_needs_the_mean_features_alone():
+    model = make(kernel="linear")
+    level = model.level(0.5, 100, 50)
+    x = model.data(100)
+    torch.testing.assert_close(level.clean, model.features(x, torch.full((100,), 0.5)).mean(0, keepdim=True))
+    z = points(5).float()
+    whole = model.gradient(z, 0.5, model.features(x, torch.full((100,), 0.5)).detach(), None, 5)
+    torch.testing.assert_close(model.gradient(z, 0.5, level.clean, None, 5), whole)
+
+
+HOW = {"particles": 8, "noise_levels": 3, "steps": 2, "step_size": 0.1, "references": 50}
+
+
+def test_samples_are_prefixes_and_groups_do_not_meet():
+    model = make()
+    few, many = model.sample(5, seed=3, **HOW), model.sample(20, seed=3, **HOW)
+    torch.testing.assert_close(few, many[:5])
+    assert torch.equal(few, make().sample(5, seed=3, **HOW))
+    assert model.evaluations == 6
+    torch.testing.assert_close(many, model.sample(20, seed=3, batch=3, **HOW))
+    assert not torch.allclose(many[:8], model.sample(8, seed=3, **HOW | {"particles": 4}))
+
+
+def test_a_particle_alone_moves_between_stored_means():
+    """a-DMMD: whatever else is drawn with it, and without data once the levels are known."""
+    model = make(kernel="linear")
+    how = HOW | {"sampler": "approximate"}
+    ten = model.sample(10, seed=1, **how)
+    model.data = model._no_data
+    torch.testing.assert_close(ten[:1], model.sample(1, seed=1, **how))
+    with pytest.raises(UserError, match="compares its particles with data"):
+        model.sample(1, **how | {"noise_levels": 4})
+
+
+def test_the_length_of_a_step():
+    """One level, one step: |dz| = step_size (W(t) - 0) |grad w| / mean |grad w at noised data|."""
+    model = make(kernel="linear")
+    how = {"particles": 8, "noise_levels": 1, "steps": 1, "references": 50, "noise_level": 0.6, "step_size": 0.25}
+    start = points(8, 1.0, seed=5).float()
+    moved = model.sample(8, start=start, no_noise=True, **how)
+    level = model.level(0.6, 50, 1000)
+    g = model.gradient(start, 0.6, level.clean, None, 8)
+    torch.testing.assert_close(moved, start - 0.25 * level.distance / level.slope * g)
+    assert isinstance(level, Level)
+
+
+def test_given_samples_are_noised_first_and_small_groups_filled_with_data():
+    model = make(kernel="linear")
+    start = points(3, 1.0, seed=5).float()
+    groups = list(model.groups(3, 7, 1000, model.Sampling(**HOW | {"noise_level": 0.2, "step_size": 1e-9}), start))
+    assert [len(group) for group in groups] == [8]
+    expected = noised(torch.cat([start, model.data(5)]), sample_noise(7, 0, 8, (2,)), torch.tensor(0.2))
+    torch.testing.assert_close(groups[0], expected)
+    kept = model.sample(3, start=start, no_noise=True, **HOW | {"noise_level": 0.2, "step_size": 1e-9})
+    torch.testing.assert_close(kept, start)
+
+
+def test_too_long_steps_are_said():
+    with pytest.raises(UserError, match=r"diverged: .* --step-size below 1e\+06"):
+        make().sample(64, **HOW | {"particles": 64, "step_size": 1e6})
+
+
+def test_a_collapse_is_said():
+    """Data far wider than the particles that are returned."""
+    model = make(data=100 * points(400).float())
+    with pytest.raises(UserError, match="fell together"):
+        model.sample(64, start=torch.zeros(64, 2), no_noise=True, **HOW | {"particles": 64, "step_size": 1e-6})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kernel": "cubic"}, "cubic"),
+        ({"batch": 1}, "--batch must be at least 2"),
+        ({"least_level": 1.0}, "--least-level"),
+        ({"penalty": float("nan")}, "--penalty"),
+        ({"feature_penalty": -1.0}, "--feature-penalty"),
+        ({"bound": "kale", "kernel": "rq"}, "--bound kale is for --kernel linear"),
+        ({"network": "encoder"}, "--network mlp"),
+    ],
+)
+def test_bad_settings_are_said(settings, message):
+    with pytest.raises(UserError, match=message):
+        make(**settings)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"sampler": "fast"}, "fast"),
+        ({"noise_level": 1.5}, "--noise-level"),
+        ({"step_size": 0.0}, "--step-size"),
+        ({"particles": 0}, "--particles"),
+        ({"exact_steps": -1}, "--exact-steps"),
+        ({"pace": 1}, "pace"),
+    ],
+)
+def test_bad_sampling_is_said(how, message):
+    with pytest.raises(UserError, match=message):
+        make().sample(4, **how)
+
+
+def test_kale_goes_to_half_the_mmd():
+    """D-KALE's witness for a large lambda is the MMD's, so particles go the same way."""
+    model, other = make(kernel="linear"), make(kernel="linear", bound="kale", lam=1e6)
+    other.load_state_dict(model.state_dict())
+    z = points(6).float()
+    v = model.features(points(50, 1.0).float(), torch.full((50,), 0.3)).detach()
+    torch.testing.assert_close(
+        model.gradient(z, 0.3, v, None, 6), other.gradient(z, 0.3, v, None, 6), rtol=1e-3, atol=1e-6
+    )
