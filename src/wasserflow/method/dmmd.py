@@ -40,8 +40,9 @@ class DMMDConfig(MethodConfig):
     """Settings of DMMD.
 
     Args:
-        network: encoder (images) or mlp (vectors): what the features are.
-        width: Channels at the finest size (encoder), or units per layer (mlp).
+        network: encoder (images: a classifier's shape), unet (images) or mlp (vectors).
+        width: Channels at the finest size (images), or units per layer (mlp).
+        depth: Layers (encoder) or residual blocks (unet) per size, or hidden layers (mlp).
         kernel: Of the features: linear, rbf or rq (a mixture of rational quadratic kernels).
         bound: What the features maximise: the MMD, or KALE, a lower bound of the KL divergence (linear kernel only).
         lam: KALE's lambda: 0 is the KL divergence, infinity half the squared MMD.
@@ -60,6 +61,7 @@ class DMMDConfig(MethodConfig):
     batch: int = 32
     network: str = "encoder"
     width: int = 16
+    depth: int = 1
     kernel: Literal["linear", "rbf", "rq"] = "linear"
     bound: Literal["mmd", "kale"] = "mmd"
     lam: float = 1.0
@@ -75,7 +77,7 @@ class DMMDConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "width", "lam", "levels", "together", "least_level", "penalty", "lr")
+        positive(self, "width", "depth", "lam", "levels", "together", "least_level", "penalty", "lr")
         if self.batch < 2:
             raise UserError(f"--batch must be at least 2, not {self.batch}: the MMD compares different images")
         if not self.least_level < 1:
@@ -166,12 +168,29 @@ class DMMD(Method[DMMDConfig]):
         image = len(shape) == 3
         if name == "default":
             return DMMDConfig(**({} if image else FOR_VECTORS))
+        if name == "paper" and image:
+            return DMMDConfig(
+                batch=64,
+                network="unet",
+                width=128,
+                depth=2,
+                levels=16,
+                together=1,
+                least_level=1e-3,
+                feature_penalty=0.1,
+                weighting="equal",
+                lr=1e-4,
+                betas=(0.9, 0.999),
+                ema=443_000,  # 0.9999 per step of 64
+            )
+        if name == "paper":
+            raise UserError("the recipe paper is for images, and these are vectors: leave out --recipe")
         raise unknown("recipe", name, ("default", "paper"))
 
     def build(self) -> None:
         """Make the features."""
         c = self.config
-        self.features = build_encoder(c.network, self.shape, c.width)
+        self.features = build_encoder(c.network, self.shape, c.width, c.depth)
         self.kernel = KERNELS[c.kernel]
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -235,6 +254,11 @@ class DMMD(Method[DMMDConfig]):
             return kale(u, v, self.kernel, self.config.lam).witness
         return witness(u, v, self.kernel)
 
+    def prepare(self) -> None:
+        """Study the data at the levels that samples go through unless told otherwise."""
+        for t in self.noise_levels(self.sampling):
+            self.level(t, self.sampling.references, BATCH)
+
     def preview(self, n: int) -> Tensor:
         """``n`` samples by few steps of few levels."""
         how = replace(self.sampling, particles=n, noise_levels=10, steps=2, references=500)
@@ -252,7 +276,7 @@ class DMMD(Method[DMMDConfig]):
         exact = how.sampler == "exact"
         size = how.particles if exact else batch
         self.evaluations = how.noise_levels * how.steps + how.exact_steps
-        levels = torch.linspace(how.noise_level, self.config.least_level, how.noise_levels).tolist()
+        levels = self.noise_levels(how)
         known = [self.level(t, how.references, batch) for t in levels]
         ways = [a.distance - b for a, b in zip(known, [*(b.distance for b in known[1:]), 0], strict=True)]
         etas = [how.step_size * way / (how.steps * here.slope) for way, here in zip(ways, known, strict=True)]
@@ -265,6 +289,10 @@ class DMMD(Method[DMMDConfig]):
             for _ in range(how.exact_steps):
                 z = z - etas[-1] * self.gradient(z, levels[-1], known[-1].clean, None, batch)
             yield z
+
+    def noise_levels(self, how: DMMDSampling) -> list[float]:
+        """The levels that particles go through, from high to low."""
+        return torch.linspace(how.noise_level, self.config.least_level, how.noise_levels).tolist()
 
     def gradient(self, z: Tensor, t: float, clean: Tensor, w: Witness | None, batch: int) -> Tensor:
         """``grad w_t`` at particles z (N, *shape), of the given witness or else of theirs with clean data."""
@@ -331,6 +359,7 @@ class DMMD(Method[DMMDConfig]):
             )
 
 
+BATCH = 500  # samples at a time, where nobody says
 SLOPES = 256  # noised data whose slope is measured
 FAR, NEAR, FEW = 3.0, 0.3, 50
 """Spreads, relative to the data's, beyond which samples are refused, and particles below which they are not judged."""
@@ -379,6 +408,7 @@ FOR_VECTORS: dict[str, Any] = {
     "batch": 128,
     "network": "mlp",
     "width": 64,
+    "depth": 3,
     "kernel": "rq",
     "lr": 1e-3,
 }

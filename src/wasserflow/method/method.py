@@ -125,6 +125,9 @@ class Method(nn.Module, ABC, Generic[Settings]):
         """How samples are drawn unless told otherwise."""
         return self.Sampling()
 
+    def prepare(self) -> None:
+        """Compute once, into ``remembered``, what drawing samples takes from the data; by default nothing."""
+
     def preview(self, n: int) -> Tensor:
         """At most ``n`` samples to look at while training goes on, always of the same noise."""
         return torch.cat(list(self.stream(n)))

@@ -14,6 +14,7 @@ from wasserflow.nn.pg import pg_pair
 from wasserflow.nn.resnet import resnet_pair, resnet_plain_pair
 from wasserflow.nn.strided import strided_pair
 from wasserflow.nn.timed import Encoder, TimedMLP
+from wasserflow.nn.unet import UNetFeatures
 
 __all__ = ["ENCODERS", "PAIRS", "build_encoder", "build_pair"]
 
@@ -41,17 +42,25 @@ def build_pair(name: str, shape: Sequence[int], latent: int, width: int) -> tupl
     return PAIRS[name](shape, latent, width)
 
 
-ENCODERS: dict[str, type[Encoder] | type[TimedMLP]] = {"encoder": Encoder, "mlp": TimedMLP}
+ENCODERS = ("encoder", "mlp", "unet")
 
 
-def build_encoder(name: str, shape: Sequence[int], width: int) -> Encoder | TimedMLP:
-    """The features ``f(x, t)`` called ``name``, for samples of this shape.
+def build_encoder(name: str, shape: Sequence[int], width: int, depth: int) -> nn.Module:
+    """The features ``f(x, t) -> (N, D)`` called ``name``, for samples of this shape.
+
+    Args:
+        name: encoder, mlp, or unet: a U-Net, its last map at a quarter of the size, flattened.
+        shape: Of one sample.
+        width: Channels at the finest size, or units per layer.
+        depth: Layers or residual blocks per size, or hidden layers.
 
     Raises:
         UserError: If the name is unknown, or the network cannot take samples of this shape.
     """
     if name not in ENCODERS:
         raise unknown("network", name, ENCODERS)
-    if name != "mlp" and len(shape) != 3:
+    if name == "mlp":
+        return TimedMLP(shape, width, depth)
+    if len(shape) != 3:
         raise UserError(f"the {name} takes images, not samples of shape {tuple(shape)}: use --network mlp")
-    return ENCODERS[name](shape, width)
+    return Encoder(shape, width, depth) if name == "encoder" else UNetFeatures(shape, width, depth)

@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d, interpolate, silu
 from wasserflow.nn.exact import Exact
 from wasserflow.nn.timed import Condition, Film, group_norm
 
-__all__ = ["SeededDropout", "UNet"]
+__all__ = ["SeededDropout", "UNet", "UNetFeatures"]
 
 GROUPS = 32
 
@@ -140,6 +140,25 @@ class UNet(nn.Module):
             for block in cast(nn.ModuleList, row):
                 h = block(torch.cat([h, skips.pop()], 1), embedding)
         return self.last(silu(self.norm(h)))
+
+
+class UNetFeatures(nn.Module):
+    """A U-Net's last map with 16 channels, means over 4x4 blocks of it, flattened: ``f(x, t) -> (N, D)``.
+
+    Args:
+        shape: ``(C, H, W)`` of one image.
+        width: Channels at the full size; twice as many at the three sizes below.
+        blocks: As in `UNet`.
+    """
+
+    def __init__(self, shape: Sequence[int], width: int = 128, blocks: int = 2) -> None:
+        super().__init__()
+        self.network = UNet(shape, width, (1, 2, 2, 2), blocks)
+        self.network.last = Exact(nn.Conv2d(width, 16, 3, padding=1))  # not zero: features of zero have no slope
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """(N, *shape) and (N,) to (N, D)."""
+        return avg_pool2d(self.network(x, t), 4, ceil_mode=True).flatten(1)
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

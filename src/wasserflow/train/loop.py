@@ -195,8 +195,12 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
     if end > 1:
         raise Interrupted(f"saved at {progress.images} images; wasserflow resume {quote(str(run.path))} goes on", end)
     trainer.model.load_state_dict(trainer.sampler().state_dict())
-    trainer.model.remembered.clear()
-    return trainer.model.eval()
+    model = trainer.model.eval()
+    model.remembered.clear()
+    if main:
+        model.prepare()
+        run.remember(model)
+    return model
 
 
 def _draw(trainer: Trainer, run: Run) -> None:
