@@ -24,6 +24,7 @@ __all__ = [
     "prefixed",
     "save_checkpoint",
     "select",
+    "write_tensors",
 ]
 
 KEPT = 2
@@ -73,6 +74,20 @@ def _state_keys(kind: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> 
     return set(optimizer.state[parameter])
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file whole or not at all, with the permissions of any new file, where it gives its owner's.
+
+    Raises:
+        UserError: If it cannot be written; what was there stays.
+    """
+    with whole_or_nothing(path) as unfinished:
+        held = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+        unfinished.touch()
+        allowed = unfinished.stat().st_mode
+        save_file(held, unfinished, metadata)
+        unfinished.chmod(allowed)
+
+
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], progress: Progress) -> Path:
     """Write a checkpoint, then remove all but the last two.
 
@@ -80,12 +95,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], progress: Progr
         UserError: If it cannot be written; what was there stays.
     """
     path = folder / f"{progress.images:012d}.safetensors"
-    with whole_or_nothing(path) as unfinished:
-        held = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
-        unfinished.touch()  # with the permissions of any new file, where safetensors would give its owner's only
-        allowed = unfinished.stat().st_mode
-        save_file(held, unfinished, {"progress": json.dumps(asdict(progress))})
-        unfinished.chmod(allowed)
+    write_tensors(path, tensors, {"progress": json.dumps(asdict(progress))})
     cut_off = folder.glob(".*.safetensors")  # left by a process that was killed while it wrote
     for old in [*_checkpoints(folder)[KEPT:], *cut_off]:
         old.unlink(missing_ok=True)

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wasserflow.data import Dataset, Form
@@ -27,7 +26,7 @@ from wasserflow.files import whole_or_nothing
 from wasserflow.method import METHODS, Method, MethodConfig
 from wasserflow.record import read_as
 from wasserflow.train.budget import Budget, Progress
-from wasserflow.train.checkpoint import load_latest, load_weights, select
+from wasserflow.train.checkpoint import load_latest, load_weights, select, write_tensors
 from wasserflow.train.device import Precision, resolve_device
 
 __all__ = ["FORMAT", "Run", "Source", "load", "sample"]
@@ -278,9 +277,8 @@ class Run:
         """Keep, if the folder takes it, what sampling has computed of the data, so that it needs them no more."""
         if model.remembered.keys() <= self.remembered().keys():
             return
-        with suppress(UserError), whole_or_nothing(self.path / REMEMBERED) as unfinished:
-            tensors = {name: value.contiguous().cpu() for name, value in model.remembered.items()}
-            save_file(tensors, unfinished, {"images": str(self.progress().images)})
+        with suppress(UserError):
+            write_tensors(self.path / REMEMBERED, model.remembered, {"images": str(self.progress().images)})
 
     def progress(self) -> Progress:
         """How far the newest checkpoint is."""
