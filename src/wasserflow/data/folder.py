@@ -19,7 +19,7 @@ from wasserflow.data.pictures import Item, Name, decode_all
 from wasserflow.data.raw import Part, Raw, encode_labels
 from wasserflow.errors import UserError
 
-__all__ = ["ARCHIVES", "IMAGES", "read_archive", "read_folder", "walk"]
+__all__ = ["ARCHIVES", "IMAGES", "read_archive", "read_folder", "visible", "walk"]
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 IMAGES = (
@@ -62,7 +62,7 @@ def read_folder(path: Path, size: int | None, skip_corrupt: bool) -> Raw:
 
 def read_archive(path: Path, size: int | None, skip_corrupt: bool) -> Raw:
     """Every image in a tar or zip archive; as `read_folder` otherwise."""
-    return _read(path, read_members(path, lambda name: _visible(path, name)), size, skip_corrupt)
+    return _read(path, read_members(path, lambda name: visible(path, name)), size, skip_corrupt)
 
 
 def walk(root: Path) -> list[Name]:
@@ -83,7 +83,7 @@ def walk(root: Path) -> list[Name]:
             continue
         seen.add(os.path.realpath(folder))
         below = Path(folder).relative_to(root).parts
-        names += [name for file in files if _visible(root, name := (*below, file))]
+        names += [name for file in files if visible(root, name := (*below, file))]
     return sorted(names)
 
 
@@ -92,7 +92,7 @@ def _read(source: Path, items: Iterable[Item], size: int | None, skip_corrupt: b
     return _sort_out(source, rows, pictures)
 
 
-def _visible(source: Path, name: Name) -> bool:
+def visible(source: Path, name: Name) -> bool:
     """Whether a file is not hidden; then it must be an image."""
     if any(part.startswith(".") or part.lower() in HIDDEN for part in name):
         return False

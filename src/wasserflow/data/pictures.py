@@ -120,7 +120,6 @@ def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield group
 
 
-
 class _Pile:
     """Pictures of one size, kept as grey blocks until the first that is not, joined without a second copy."""
 

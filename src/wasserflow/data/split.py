@@ -129,7 +129,7 @@ def _three(raw: Raw) -> tuple[Part, Part, Part]:
     if test is None:
         kept, held_out = hold_out(len(rest), 0)
         rest, test = pick(rest, kept), pick(rest, held_out)
-    if raw.validation is not None:
+    if raw.validation:  # not where it is empty
         return rest, raw.validation, test
     kept, held_out = hold_out(len(rest), 1)
     return pick(rest, kept), pick(rest, held_out), test
@@ -153,12 +153,14 @@ def _gather(part: Part, shape: tuple[int, ...], dtype: type, transform: Transfor
 
 def _rearrange(parts: list[Part]) -> list[Split]:
     """Splits as slices of the array that the parts share, whose rows change places: memory holds it once."""
-    x = parts[0].x
+    x, splits, start = parts[0].x, [], 0
     rows = [np.arange(len(part)) if part.rows is None else part.rows for part in parts]
     _permute(x, np.concatenate(rows))
-    pieces = np.split(x, np.cumsum([len(chosen) for chosen in rows]))[: len(parts)]
-    labels = [None if part.label is None else torch.from_numpy(part.label[r]) for part, r in zip(parts, rows, strict=True)]
-    return [Split(torch.from_numpy(piece), label) for piece, label in zip(pieces, labels, strict=True)]
+    for part, chosen in zip(parts, rows, strict=True):
+        label = None if part.label is None else torch.from_numpy(part.label[chosen])
+        splits.append(Split(torch.from_numpy(x[start : start + len(chosen)]), label))
+        start += len(chosen)
+    return splits
 
 
 def _permute(x: np.ndarray, order: np.ndarray) -> None:
