@@ -3,14 +3,17 @@
 import io
 import logging
 import os
+import struct
 import tarfile
+import tracemalloc
+import zipfile
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from wasserflow.data import load
+from wasserflow.data import archive, load
 from wasserflow.errors import UserError
 
 N = 24
@@ -32,10 +35,15 @@ def fill(folder, array, names=None):
     return folder
 
 
-def pack(folder, archive, mode: Any = "w", top=""):
-    with tarfile.open(archive, mode) as tar:
+def pack(folder, path, mode: Any = "w", top=""):
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, mode, zipfile.ZIP_DEFLATED) as packed:
+            for file in sorted(folder.rglob("*")):
+                packed.write(file, f"{top or '.'}/{file.relative_to(folder)}")
+        return path
+    with tarfile.open(path, mode) as tar:
         tar.add(folder, arcname=top or ".")
-    return archive
+    return path
 
 
 def everything(dataset):
@@ -59,17 +67,17 @@ def test_images_return_as_they_came(tmp_path, shape, layout):
 
 @pytest.mark.parametrize(
     ("suffix", "mode"),
-    [(".tar", "w"), (".tar.gz", "w:gz"), (".tgz", "w:gz"), (".tar.xz", "w:xz"), (".tar.bz2", "w:bz2")],
+    [(".tar", "w"), (".tar.gz", "w:gz"), (".tgz", "w:gz"), (".tar.xz", "w:xz"), (".tar.bz2", "w:bz2"), (".zip", "w")],
 )
 @pytest.mark.parametrize("top", ["", "photos", "deep/photos"])
 def test_an_archive_is_the_folder_in_it(tmp_path, suffix, mode, top):
     names = [f"{'cat' if i % 3 else 'dog'}/{i:03}.png" for i in range(N)]
     folder = fill(tmp_path / "photos", pixels(N, 6, 6, 3), names)
-    archive = pack(folder, tmp_path / f"a{suffix}", mode, top)
-    dataset = load(archive)
+    path = pack(folder, tmp_path / f"a{suffix}", mode, top)
+    dataset = load(path)
     assert dataset.fingerprint == load(folder).fingerprint
     assert dataset.classes == ("cat", "dog")
-    assert dataset.source == str(archive)
+    assert dataset.source == str(path)
 
 
 def test_class_folders_are_labels(tmp_path):
@@ -265,7 +273,7 @@ class TestCorrupt:
         folder = fill(tmp_path / "a", pixels(N, 64, 64))
         clean = load(folder).fingerprint
         (folder / name).write_bytes(content)
-        for source in (folder, pack(folder, tmp_path / "a.tar")):
+        for source in (folder, pack(folder, tmp_path / "a.tar"), pack(folder, tmp_path / "a.zip")):
             caplog.clear()
             with caplog.at_level(logging.WARNING, "wasserflow"):
                 assert load(source, skip_corrupt=True).fingerprint == clean
@@ -287,10 +295,10 @@ def test_a_bomb_is_not_opened(tmp_path, monkeypatch):
             load(tmp_path)
 
 
-@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.xz", ".tar.bz2"])
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.xz", ".tar.bz2", ".zip"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_a_truncated_archive_is_named(tmp_path, suffix, share):
-    mode = "w:" + suffix.removeprefix(".tar").removeprefix(".")
+    mode = "w" if suffix == ".zip" else "w:" + suffix.removeprefix(".tar").removeprefix(".")
     path = pack(fill(tmp_path / "a", pixels(N, 64, 64)), tmp_path / f"b{suffix}", mode)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(UserError, match=f"b{suffix} is truncated or corrupt") as error:
@@ -329,6 +337,89 @@ def test_a_name_that_comes_twice_means_the_later(tmp_path):
         save(folder / "003.png", pixels(6, 6, seed=9))
         tar.add(folder / "003.png", arcname="a/003.png")
     assert load(tmp_path / "b.tar").fingerprint == load(folder).fingerprint
+
+
+def test_a_byte_that_flipped_in_a_zip_is_seen(tmp_path):
+    path = pack(fill(tmp_path / "a", pixels(N, 64, 64)), tmp_path / "b.zip")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"b\.zip is truncated or corrupt"):
+        load(path, skip_corrupt=True)
+
+
+def test_names_that_climb_and_links_in_a_zip_do_no_harm(tmp_path, caplog):
+    folder = fill(tmp_path / "a", pixels(N, 6, 6))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        for path in sorted(folder.iterdir()):
+            file.write(path, f"../../{path.name}")
+        link = zipfile.ZipInfo("passwd.png")
+        link.external_attr = 0o120777 << 16
+        file.writestr(link, "/etc/passwd")
+    before = sorted(os.walk(tmp_path))
+    assert load(tmp_path / "b.zip").fingerprint == load(folder).fingerprint
+    assert "links inside it are ignored: 1" in caplog.text
+    assert sorted(os.walk(tmp_path)) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "flag", "says"),
+    [
+        (zipfile.ZIP_LZMA, 0, "packed by method 14"),
+        (zipfile.ZIP_BZIP2, 0, "packed by method 12"),
+        (zipfile.ZIP_STORED, 1, "locked by a password"),
+    ],
+)
+def test_a_zip_that_cannot_be_bounded_or_opened(tmp_path, method, flag, says):
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", method) as file:
+        file.writestr("a.png", bad_png())
+        file.infolist()[0].flag_bits |= flag  # as the directory at its end then says
+    with pytest.raises(UserError, match=rf"b\.zip: a\.png is {says}.*unpack it"):
+        load(tmp_path / "b.zip")
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
+def test_a_bomb_in_an_archive_is_not_unpacked(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(archive, "LARGEST", 1 << 20)
+    folder = fill(tmp_path / "a", pixels(N, 6, 6))
+    (folder / "bomb.png").write_bytes(bytes((1 << 20) + 1))
+    path = pack(folder, tmp_path / f"b{suffix}", "w" if suffix == ".zip" else "w:gz")
+    with pytest.raises(UserError, match=r"bomb\.png unpacks to 1,048,577 bytes"):
+        load(path, skip_corrupt=True)
+
+
+def test_a_zip_that_lies_about_a_size_unpacks_to_no_more(tmp_path):
+    folder = fill(tmp_path / "a", pixels(N, 6, 6))
+    (folder / "bomb.png").write_bytes(bytes(1 << 26))
+    path = pack(folder, tmp_path / "b.zip")
+    path.write_bytes(path.read_bytes().replace(struct.pack("<I", 1 << 26), struct.pack("<I", 5000)))
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"b\.zip is truncated or corrupt"):
+        load(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+def test_splits_are_the_images_of_their_names_whatever_the_order_in_the_archive(tmp_path, suffix):
+    array = pixels(N, 6, 6)
+    array[:, 0, 0] = np.arange(N)
+    folder = fill(tmp_path / "a", array, [f"{'ab'[i % 2]}/{i:03}.png" for i in range(N)])
+    members = sorted(folder.rglob("*.png"))
+    np.random.default_rng(0).shuffle(members)
+    again = members[3]  # a name that comes twice: its first row is of no use
+    path = tmp_path / f"b{suffix}"
+    with tarfile.open(path, "w") if suffix == ".tar" else zipfile.ZipFile(path, "w") as file:
+        add = file.add if isinstance(file, tarfile.TarFile) else file.write
+        for member in members if suffix == ".zip" else [*members, again]:
+            add(member, str(member.relative_to(folder)))
+    shuffled, straight = load(path), load(folder)
+    assert shuffled.fingerprint == straight.fingerprint
+    for split in three(shuffled):
+        assert split.label is not None
+        numbers = split.x[:, 0, 0, 0].long()
+        assert (split.label == numbers % 2).all()
+        np.testing.assert_array_equal(split.x[:, 0], array[numbers])
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")

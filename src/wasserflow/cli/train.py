@@ -35,7 +35,7 @@ class TrainFlags:
     """The run.
 
     Args:
-        data: A named set, a folder or tar archive of images, or a .npy, .npz, idx, .csv or .parquet file.
+        data: A named set, a folder, tar or zip archive of images, or a .npy, .npz, idx, .csv or .parquet file.
         out: The run's folder, which must not exist yet.
         size: Crop images to a square and resize them to this many pixels a side.
         skip_corrupt: Leave out images that cannot be decoded, instead of stopping at the first.

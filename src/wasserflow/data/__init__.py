@@ -20,6 +20,7 @@ from wasserflow.data.dataset import Dataset, Form, Split
 from wasserflow.data.folder import ARCHIVES, IMAGES, read_archive, read_folder
 from wasserflow.data.image import LARGEST, SMALLEST
 from wasserflow.data.named import SETS, data_folder, find, read_digits, read_named
+from wasserflow.data.photos import PHOTOS, find_photos, read_photos
 from wasserflow.data.picture import ink_points
 from wasserflow.data.raw import Part, Raw
 from wasserflow.data.split import check_values, finish, samples_of
@@ -42,7 +43,7 @@ __all__ = [
     "toy",
 ]
 
-NAMES = ("digits", *SETS, *TOYS)
+NAMES = ("digits", *SETS, *PHOTOS, *TOYS)
 
 READERS: dict[str, Callable[[Path], Raw]] = {
     ".npy": read_npy,
@@ -57,10 +58,11 @@ def load(source: str | Path | np.ndarray | Tensor, *, size: int | None = None, s
     """Read a data set, wherever it is and whatever its form.
 
     Args:
-        source: A name out of `NAMES`; the path of a folder of images, of the same in a tar archive, of a
-            .npy, .npz, .csv or .parquet file or of an idx file; or an array or tensor: uint8 images
+        source: A name out of `NAMES`; the path of a folder of images, of the same in a tar or zip archive,
+            of a .npy, .npz, .csv or .parquet file or of an idx file; or an array or tensor: uint8 images
             ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``, or floating-point vectors ``(N, d)``.
-        size: Side in pixels to which images are centre cropped and resized.
+        size: Side in pixels to which images are centre cropped and resized; `celeba` and `lsun-church` have 64
+            unless told otherwise.
         skip_corrupt: Leave out images that cannot be decoded, and log how many; else stop at the first.
 
     Returns:
@@ -125,8 +127,9 @@ def read(source: str | Path, n: int, seed: int = 0) -> Raw:
 
 def available() -> dict[str, str]:
     """Every name that `load` knows: ``embedded``, ``generated``, the folder where it lies, or ``absent``."""
-    found = {name: str(find(name) or "absent") for name in SETS}
-    return {"digits": "embedded", **found, **dict.fromkeys(TOYS, "generated")}
+    sets = {name: str(find(name) or "absent") for name in SETS}
+    photos = {name: str(find_photos(name) or "absent") for name in PHOTOS}
+    return {"digits": "embedded", **sets, **photos, **dict.fromkeys(TOYS, "generated")}
 
 
 def _read(source: str | Path | np.ndarray | Tensor, size: int | None, skip_corrupt: bool) -> tuple[Raw, str]:
@@ -135,7 +138,7 @@ def _read(source: str | Path | np.ndarray | Tensor, size: int | None, skip_corru
         array = to_numpy(source) if isinstance(source, Tensor) else source
         return from_array(array, "the array"), "array"
     if isinstance(source, str) and source in NAMES:
-        return read_digits() if source == "digits" else _read_known(source), source
+        return _read_known(source, size, skip_corrupt), source
     if not isinstance(source, str | Path):
         raise UserError(f"data of type {type(source).__name__}: give a name, a path, a NumPy array or a tensor.")
     path = Path(os.path.abspath(os.path.expanduser(source)))
@@ -146,10 +149,14 @@ def _read(source: str | Path | np.ndarray | Tensor, size: int | None, skip_corru
         raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}.") from error
 
 
-def _read_known(name: str) -> Raw:
+def _read_known(name: str, size: int | None, skip_corrupt: bool) -> Raw:
+    if name == "digits":
+        return read_digits()
     if name in TOYS:
         return toy.read_toy(name)
     try:
+        if name in PHOTOS:
+            return read_photos(name, size, skip_corrupt)
         return read_named(name)
     except OSError as error:
         raise UserError(f"cannot read {error.filename or data_folder()}: {error.strerror or error}.") from error

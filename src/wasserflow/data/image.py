@@ -43,18 +43,22 @@ def channels_first(array: np.ndarray) -> tuple[np.ndarray, str] | None:
     return (array, "NCHW") if first in CHANNELS else None
 
 
-def decode(encoded: bytes, size: int | None) -> np.ndarray:
+def decode(
+    encoded: bytes, size: int | None, *, side: int | None = None, expected: tuple[int, int] | None = None
+) -> np.ndarray:
     """One picture file as pixels, the way up that its camera says, on white where it is transparent.
 
     Args:
         encoded: The file's bytes.
         size: Side of the square to crop and resize it to; None to leave it as it is.
+        side: How many pixels a side the crop takes from the centre; None for the whole shorter side.
+        expected: Width and height that it must have.
 
     Returns:
         uint8, ``(H, W)`` where the picture is grey and ``(H, W, 3)`` where it is not.
 
     Raises:
-        BadImage: It is corrupt, truncated, enormous, or of a kind with no 8-bit meaning.
+        BadImage: It is corrupt, truncated, enormous, of another size than expected, or of a kind with no 8-bit meaning.
     """
     import io
 
@@ -66,12 +70,15 @@ def decode(encoded: bytes, size: int | None) -> np.ndarray:
         picture = Image.open(io.BytesIO(encoded))
         if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
             raise Image.DecompressionBombError
-        if size is not None:  # a JPEG can be decoded at an eighth of its size: enough for a thumbnail
+        if expected is not None and picture.size != expected:
+            wide, high = expected
+            raise BadImage(f"has {picture.width}x{picture.height} pixels instead of {wide}x{high}")
+        if size is not None and side is None:  # a JPEG can be decoded at an eighth of its size: enough for a thumbnail
             picture.draft(None, (2 * size, 2 * size))
         ImageOps.exif_transpose(picture, in_place=True)
         picture = _eight_bits(picture)
         if size is not None:
-            picture = _square(picture, size)
+            picture = _square(picture, size, side)
         return np.asarray(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage("has more pixels than any photograph: make it smaller first") from error
@@ -94,10 +101,10 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
     return out
 
 
-def _square(picture: Image.Image, size: int) -> Image.Image:
+def _square(picture: Image.Image, size: int, side: int | None = None) -> Image.Image:
     from PIL.Image import Resampling
 
-    side = min(picture.size)
+    side = side or min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     # Not resize(box=...): its filter would reach over the edge of the box.
     return picture.crop((left, top, left + side, top + side)).resize((size, size), Resampling.LANCZOS)

@@ -42,6 +42,8 @@ class Raw:
         columns: Column names of a table.
         classes: Names of the labels.
         standardise: Whether vectors are to have mean 0 and variance 1 in model space.
+        validation: Its own validation split, where it has one.
+        fresh: Whether its parts share one array, which nobody else holds and may be rearranged.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Raw:
     columns: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
     standardise: bool = True
+    validation: Part | None = None
+    fresh: bool = False
 
 
 def encode_labels(name: str, *given: np.ndarray) -> tuple[list[np.ndarray], tuple[str, ...]]:

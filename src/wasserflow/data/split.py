@@ -65,7 +65,10 @@ def finish(raw: Raw, source: str, size: int | None = None, skip_corrupt: bool = 
             transform = lambda block: (block - column_mean) / column_std  # noqa: E731
             mean, std = tuple(column_mean.tolist()), tuple(column_std.tolist())
     form = Form(shape, raw.layout, raw.dtypes, mean, std, raw.columns)
-    splits = [_gather(part, shape, dtype, transform) for part in (train, validation, test)]
+    if raw.fresh and transform is None:
+        splits = _rearrange([train, validation, test])
+    else:
+        splits = [_gather(part, shape, dtype, transform) for part in (train, validation, test)]
     digest = fingerprint(form, splits)
     return Dataset(source, form, splits[0], splits[1], splits[2], digest, raw.classes, size, skip_corrupt)
 
@@ -126,6 +129,8 @@ def _three(raw: Raw) -> tuple[Part, Part, Part]:
     if test is None:
         kept, held_out = hold_out(len(rest), 0)
         rest, test = pick(rest, kept), pick(rest, held_out)
+    if raw.validation:  # not where it is empty
+        return rest, raw.validation, test
     kept, held_out = hold_out(len(rest), 1)
     return pick(rest, kept), pick(rest, held_out), test
 
@@ -144,6 +149,34 @@ def _gather(part: Part, shape: tuple[int, ...], dtype: type, transform: Transfor
         out[start : start + len(block)] = block if transform is None else transform(block)
     label = part.label if part.label is None or part.rows is None else part.label[part.rows]
     return Split(torch.from_numpy(out), None if label is None else torch.from_numpy(label))
+
+
+def _rearrange(parts: list[Part]) -> list[Split]:
+    """Splits as slices of the array that the parts share, whose rows change places: memory holds it once."""
+    x, splits, start = parts[0].x, [], 0
+    rows = [np.arange(len(part)) if part.rows is None else part.rows for part in parts]
+    _permute(x, np.concatenate(rows))
+    for part, chosen in zip(parts, rows, strict=True):
+        label = None if part.label is None else torch.from_numpy(part.label[chosen])
+        splits.append(Split(torch.from_numpy(x[start : start + len(chosen)]), label))
+        start += len(chosen)
+    return splits
+
+
+def _permute(x: np.ndarray, order: np.ndarray) -> None:
+    """``x[: len(order)] = x[order]``, for an order that names no row twice, without a copy of x."""
+    rest = np.setdiff1d(np.arange(len(x)), order, assume_unique=True)
+    source = np.concatenate([order, rest]).tolist()
+    done = bytearray(len(x))
+    for start in range(len(x)):
+        if done[start]:
+            continue
+        held, here = x[start].copy(), start
+        while (there := source[here]) != start:  # once round the cycle that begins here
+            x[here] = x[there]
+            done[here], here = 1, there
+        x[here] = held
+        done[here] = 1
 
 
 def _image_transform(raw: Raw, size: int | None) -> Transform | None:
