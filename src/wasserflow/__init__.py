@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from wasserflow.learned import LearnedRatioField
     from wasserflow.method import VAPO, MonoFlow, ResidualFlow, VGrow
     from wasserflow.ratio import define_loss
-    from wasserflow.train import Budget, Interrupted, evaluate, load, plot_run, resume, sample, train
+    from wasserflow.train import (
+        Budget,
+        Interrupted,
+        detect,
+        evaluate,
+        load,
+        plot_run,
+        resume,
+        sample,
+        score,
+        train,
+    )
 
 __all__ = [
     "VAPO",
@@ -31,12 +42,14 @@ __all__ = [
     "VGrow",
     "define_loss",
     "define_map",
+    "detect",
     "evaluate",
     "flow",
     "load",
     "plot_run",
     "resume",
     "sample",
+    "score",
     "train",
 ]
 
@@ -48,7 +61,7 @@ _HOMES = {
     "learned": ("LearnedRatioField",),
     "method": ("VAPO", "MonoFlow", "ResidualFlow", "VGrow"),
     "ratio": ("define_loss",),
-    "train": ("Budget", "Interrupted", "evaluate", "load", "plot_run", "resume", "sample", "train"),
+    "train": ("Budget", "Interrupted", "detect", "evaluate", "load", "plot_run", "resume", "sample", "score", "train"),
 }
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 
