@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.potential cost`` times one training step of the same network as a vector field (its output, or
 for a scalar head its value, regressed) and as a potential under every engine, by turns, in process CPU time on one
-thread, and counts the most bytes of tensors alive in it. ``truth`` trains on mixtures whose potential is known in closed
-form. Both write ``benchmarks/results/potential/``.
+thread, and counts the most bytes of tensors alive in it. ``truth`` trains on mixtures whose potential is known in
+closed form. Both write ``benchmarks/results/potential/``.
 """
 
 import json
@@ -42,7 +42,7 @@ class Flags:
     """Measure potentials.
 
     Args:
-        what: cost (three minutes), or truth (ten).
+        what: cost, or truth; three CPU minutes each.
         repeats: Of every timing.
         out: Where the figures go.
     """
@@ -55,7 +55,7 @@ class Flags:
 NETWORKS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
     "mlp, 32 numbers": ((32,), 500, {"network": "mlp", "width": 128, "depth": 3}),
     "encoder, 28x28": ((1, 28, 28), 64, {}),
-    "unet, 28x28, dot": ((1, 28, 28), 16, {"network": "unet", "potential": "dot", "width": 32, "depth": 1}),
+    "unet, 28x28, dot": ((1, 28, 28), 8, {"network": "unet", "potential": "dot", "width": 32, "depth": 1}),
 }
 """Shape, batch and settings."""
 
@@ -225,9 +225,9 @@ TRUTHS = {
     "action-matching": {"objective": "action-matching", "weight": "s"},
     "vapo": {"objective": "vapo", "weight": "s"},
     "vapo, literal covariance": {"objective": "vapo", "weight": "s", "literal": True},
-    "vapo-tmlr": {"objective": "vapo-tmlr"},
+    "vapo-tmlr": {"objective": "vapo-tmlr", "preconditioned": False, "potential": "autoencoder", "time_scale": 1.0},
 }
-STEPS, BATCH = 2000, 256
+STEPS, BATCH = 1000, 256
 
 
 def truth() -> list[dict[str, Any]]:
