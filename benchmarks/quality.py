@@ -54,6 +54,17 @@ def image_rows(data: str, minutes: float, headline: tuple[int, ...] = (0,)) -> t
     )
 
 
+def potential_rows(data: str, minutes: float, objectives: tuple[str, ...]) -> tuple[Row, ...]:
+    """The default recipe of VAPO under several objectives, with what tames or suits each."""
+    more = {"vapo": " --weight s", "action-matching": " --weight s", "vapo-tmlr": " --preconditioned False"}
+    return tuple(
+        Row(f"VAPO {name}", f"vapo --data {data} --objective {name}{more.get(name, '')}", minutes)
+        for name in objectives
+    )
+
+
+THREE = ("fm", "vapo", "vapo-tmlr")
+
 SUITES: dict[str, tuple[Row, ...]] = {
     "mnist": image_rows("mnist", 20, headline=(0, 1, 2)),
     "fashion-mnist": image_rows("fashion-mnist", 20),
@@ -66,6 +77,11 @@ SUITES: dict[str, tuple[Row, ...]] = {
         Row(f"VGrow {name}", f"vgrow --data wide-ring --divergence {name} --recipe paper", 3)
         for name in ("kl", "js", "logd", "jeffreys")
     ),
+    "potential-mnist": potential_rows("mnist", 40, THREE),
+    "potential-fashion-mnist": potential_rows("fashion-mnist", 40, THREE),
+    "potential-digits": potential_rows("digits", 4, (*THREE, "action-matching")),
+    "potential-ring": potential_rows("ring", 2, (*THREE, "action-matching")),
+    "potential-checkerboard": potential_rows("checkerboard", 2, (*THREE, "action-matching")),
     "particles": (
         Row("residual kl, ring", "residual --data ring", 2),
         Row("residual kl, checkerboard", "residual --data checkerboard", 2),
@@ -87,7 +103,7 @@ class Flags:
         tables: Write the tables from the stored JSON and train nothing.
     """
 
-    suites: tyro.conf.Positional[tuple[Literal["mnist", "fashion-mnist", "digits", "shift", "ring", "particles"], ...]]
+    suites: tyro.conf.Positional[tuple[Literal[*SUITES], ...]]  # pyright: ignore[reportInvalidTypeForm]
     only: str = ""
     runs: Path = ROOT / "runs" / "quality"
     precision: Annotated[Literal["fp32", "bf16"], tyro.conf.arg()] = "fp32"

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from wasserflow.particle import DrMMDField, KALEField, MMDField, SlicedField
     from wasserflow.ratio import define_loss
     from wasserflow.stein import KSDField, SVGDField
-    from wasserflow.train import Budget, Interrupted, evaluate, load, plot_run, resume, sample, train
+    from wasserflow.train import (
+        Budget,
+        Interrupted,
+        detect,
+        evaluate,
+        load,
+        plot_run,
+        resume,
+        sample,
+        score,
+        train,
+    )
     from wasserflow.twosample import energy_distance, kale, mmd
 
 __all__ = [
@@ -50,6 +61,7 @@ __all__ = [
     "VGrow",
     "define_loss",
     "define_map",
+    "detect",
     "energy_distance",
     "evaluate",
     "flow",
@@ -59,6 +71,7 @@ __all__ = [
     "plot_run",
     "resume",
     "sample",
+    "score",
     "train",
 ]
 
@@ -73,7 +86,7 @@ _HOMES = {
     "particle": ("DrMMDField", "KALEField", "MMDField", "SlicedField"),
     "ratio": ("define_loss",),
     "stein": ("KSDField", "SVGDField"),
-    "train": ("Budget", "Interrupted", "evaluate", "load", "plot_run", "resume", "sample", "train"),
+    "train": ("Budget", "Interrupted", "detect", "evaluate", "load", "plot_run", "resume", "sample", "score", "train"),
     "twosample": ("energy_distance", "kale", "mmd"),
 }
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}

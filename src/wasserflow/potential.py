@@ -308,8 +308,11 @@ def directional(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Te
     loss, (g_bar, psi_bar, rate_bar) = _sensitivities(potential, d, objective)
 
     def surrogate() -> Iterator[Tensor]:
+        plain = torch.contiguous_format  # norms have no forward derivative for others
+        weights = {name: p.clone(memory_format=plain) for name, p in potential.named_parameters()}
+
         def at(x: Tensor, t: Tensor) -> Tensor:
-            return potential(x, t, d.label)
+            return functional_call(potential, weights, (x, t, d.label))
 
         psi, slope = cast(tuple[Tensor, Tensor], torch.func.jvp(at, (d.x, d.t), (g_bar, rate_bar)))
         yield slope.sum() + (psi_bar * psi).sum()

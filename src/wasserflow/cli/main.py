@@ -22,6 +22,7 @@ COMMANDS = {
     "resume": "go on with a run, to its budget or past it",
     "sample": "draw samples from a run",
     "evaluate": "measure how close a run's samples are to held-out data",
+    "score": "energies and likelihoods of samples, and how well they tell other data apart (vapo)",
     "flow": "carry one cloud of points, table or picture onto another, without training",
     "plot": "draw a run's curves, samples over training, field and densities",
     "info": "versions, devices, data sets and extras on this machine",

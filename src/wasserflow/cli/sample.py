@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -31,6 +31,8 @@ class SampleFlags:
         n: How many samples; those of --from where that is given.
         out: A .png picture, a .npy, .csv or .parquet file, or a folder of PNG images.
         start: Samples to start from instead of noise: a file or folder of the data's own form.
+        blend: Another vapo run on samples of the same shape: draw from the product of powers of both densities.
+        share: The power of the other run's density; the rest is that of this run's.
         seed: Sample i depends on the seed and on i alone.
         batch: Samples drawn at a time.
         device: cpu, cuda, cuda:1, mps; by default the best one here.
@@ -40,6 +42,8 @@ class SampleFlags:
     out: Path
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
     start: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    blend: Path | None = None
+    share: float = 0.5
     seed: int = 0
     batch: int = 1000
     device: str | None = None
@@ -61,6 +65,8 @@ def run(argv: Sequence[str]) -> None:
     elif n > MOST_DRAWN:
         raise UserError(f"a picture of {n} samples is too large: at most {MOST_DRAWN}, or give a .npy file")
     model = load(flags.run, device=flags.device)
+    if flags.blend:
+        _blend(model, load(flags.blend, device=flags.device), flags.share)
     samples = model.stream(n, seed=flags.seed, batch=flags.batch, start=start, **settings)
     if picture:
         drawn = torch.cat(list(samples))
@@ -70,11 +76,18 @@ def run(argv: Sequence[str]) -> None:
         write_samples(samples, n, folder.form, flags.out)
     folder.remember(model)
     weights = "averaged weights" if model.averages() else "the weights themselves (this run keeps no average)"
-    cost = "one network evaluation" if model.evaluations == 1 else f"{model.evaluations:,} network evaluations"
+    cost = "one network evaluation" if model.evaluations == 1 else f"{model.evaluations:,g} network evaluations"
     print(
         f"{n} samples -> {flags.out}: {weights} at {folder.progress().images:,} images, seed {flags.seed}; "
         f"{cost} per sample"
     )
+
+
+def _blend(model: Any, other: Any, share: float) -> None:
+    for one in (model, other):
+        if not hasattr(one, "blend"):
+            raise UserError(f"--blend adds potentials, and {type(one).__name__} learns none")
+    model.blend(other, share)
 
 
 def _count(flags: SampleFlags, folder: Run) -> tuple[int, Tensor | None]:

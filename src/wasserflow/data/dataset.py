@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import log, prod
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,13 @@ class Form:
     def to_model(self, stored: Tensor) -> Tensor:
         """Stored values, uint8 images or float32 vectors, as model space: float32."""
         return stored.float().div_(127.5).sub_(1) if self.is_image else stored
+
+    @property
+    def log_jacobian(self) -> float:
+        """``log |d model / d data|``: what a log-density in model space lacks for one per unit of the data."""
+        if self.is_image:
+            return -prod(self.shape) * log(127.5)
+        return 0.0 if self.std is None else -sum(log(value) for value in self.std)
 
     def standardise(self, values: np.ndarray) -> np.ndarray:
         """Vectors in the data's units as the model sees them: mean 0 and variance 1, where it was trained so."""

@@ -12,7 +12,7 @@ from wasserflow.method.method import Method
 from wasserflow.method.vapo_sampling import VAPOSampling, carry
 from wasserflow.nn.potential import Potential
 from wasserflow.path import Path, squared_norm
-from wasserflow.potential import Objective
+from wasserflow.potential import Objective, gradient
 
 __all__ = ["PotentialFlow"]
 
@@ -39,6 +39,10 @@ class PotentialFlow(Method[Settings]):
     def preview(self, n: int) -> Tensor:
         """Samples to look at while training goes on, of few steps."""
         return self.sample(n, solver="euler", steps=16)
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """``grad psi(x, t)``, with the shape of the points x (N, *shape); held at t = 1 past it."""
+        return gradient(self.potential, x, x.new_full((len(x),), min(t, 1.0)))[1]
 
     def draw(self, n: int, seed: int, batch: int, how: VAPOSampling, start: Tensor | None) -> Iterator[Tensor]:
         """``n`` draws of noise carried along the field, in batches."""

@@ -275,5 +275,12 @@ class VAPO(PotentialFlow[VAPOConfig]):
         return x.clamp(-1, 1) if len(self.shape) == 3 else x
 
 
-FOR_VECTORS: dict[str, Any] = {"batch": 500, "network": "mlp", "width": 128, "depth": 3}
+FOR_VECTORS: dict[str, Any] = {
+    "batch": 500,
+    "network": "mlp",
+    "width": 128,
+    "depth": 3,
+    "time_scale": 100.0,
+    "lr": 2e-3,
+}
 """Where the default recipe for vectors differs from the one for images, whose values are the fields' defaults."""

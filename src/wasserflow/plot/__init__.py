@@ -2,10 +2,11 @@
 
 from wasserflow.plot.animation import evenly, save_gif
 from wasserflow.plot.curves import curves
-from wasserflow.plot.figure import save_figure
+from wasserflow.plot.figure import limits, save_figure
 from wasserflow.plot.grid import image_grid, save_grid, save_image
 from wasserflow.plot.marginal import MOST_COLUMNS, marginals
 from wasserflow.plot.plane import densities, field, kernel_density, paths
+from wasserflow.plot.potential import energy_paths, histograms, potentials
 from wasserflow.plot.samples import draw_samples
 from wasserflow.plot.scatter import cloud_frames, save_scatter
 from wasserflow.plot.strip import captioned, strip, top_row
@@ -17,12 +18,16 @@ __all__ = [
     "curves",
     "densities",
     "draw_samples",
+    "energy_paths",
     "evenly",
     "field",
+    "histograms",
     "image_grid",
     "kernel_density",
+    "limits",
     "marginals",
     "paths",
+    "potentials",
     "save_figure",
     "save_gif",
     "save_grid",

@@ -6,5 +6,19 @@ from wasserflow.train.interrupt import Interrupted
 from wasserflow.train.loop import resume, train
 from wasserflow.train.plot import plot_run
 from wasserflow.train.run import Run, load, sample
+from wasserflow.train.score import detect, score
 
-__all__ = ["Budget", "Interrupted", "Progress", "Run", "evaluate", "load", "plot_run", "resume", "sample", "train"]
+__all__ = [
+    "Budget",
+    "Interrupted",
+    "Progress",
+    "Run",
+    "detect",
+    "evaluate",
+    "load",
+    "plot_run",
+    "resume",
+    "sample",
+    "score",
+    "train",
+]

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from math import ceil, isfinite, nan, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +16,9 @@ from wasserflow import plot
 from wasserflow.errors import UserError
 from wasserflow.method import Method
 from wasserflow.train.loop import GRID_SAMPLES
+from wasserflow.train.picture import Picture, figure
+from wasserflow.train.plot_potential import potential_pictures
 from wasserflow.train.run import Run, load
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["plot_run", "read_log"]
 
@@ -34,23 +32,16 @@ WIDEST = 700
 """Pixels across an animation; wider grids are halved."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One file: its name, what it shows, and what writes it."""
-
-    name: str
-    shows: str
-    save: Callable[[Path], None]
-
-
 def plot_run(
     path: str | Path, out: str | Path | None = None, *, data: Any = None, say: Callable[[str], None] | None = None
 ) -> list[Path]:
     """Draw what a run logged, how its samples changed over training, and how they compare with the data.
 
     Every run gets ``curves.png``; a run on images ``grids.png`` and ``training.gif``; one in the plane ``paths.png``,
-    ``particles.gif``, ``field.png`` and ``density.png``; one on other vectors ``marginals.png``. What lacks the data, a
-    field or stored samples is left out, and ``say`` is told why. Points and velocities are in the data's units.
+    ``particles.gif``, ``field.png`` and ``density.png``; one on other vectors ``marginals.png``. One of a potential has
+    ``energy.png`` and ``energies.png``, with ``potential.png`` instead of a field in the plane, and ``neighbours.png``
+    of images. What lacks the data, a field or stored samples is left out, and ``say`` is told why. Points and
+    velocities are in the data's units.
 
     Args:
         path: The run's folder.
@@ -69,8 +60,10 @@ def plot_run(
     columns = read_log(run)
     model = load(path)
     level = getattr(getattr(model, "ratio_loss", None), "equilibrium", None)
-    curves = _figure("curves.png", "what the training logged, against the images seen", plot.curves(columns, level))
+    curves = figure("curves.png", "what the training logged, against the images seen", plot.curves(columns, level))
     drawn = [curves, *(_grids(run) if run.form.is_image else _vectors(run, model, data))]
+    if hasattr(model, "potential"):
+        drawn += potential_pictures(run, model, data)
     folder = run.path / "plots" if out is None else Path(out)
     pictures = [one for one in drawn if isinstance(one, Picture)]
     _write(pictures, folder)
@@ -144,14 +137,15 @@ def _vectors(run: Run, model: Method, data: Any) -> Iterator[Picture | str]:
     beside, draw, without = "marginals.png", plot.marginals, "no marginals.png"
     if columns == 2:
         yield from _over_training(run, known)
-        yield _field(run, model, samples, known)
+        if not hasattr(model, "potential"):  # whose field depends on the time: potential.png
+            yield _field(run, model, samples, known)
         beside, draw, without = "density.png", plot.densities, "no density.png, and no data in the other pictures"
     if known is None:
         yield f"{without}: {why}"
         return
     some = f", the first {plot.MOST_COLUMNS} of {columns} columns" if columns > plot.MOST_COLUMNS else ""
     shows = f"{len(cloud):,} samples beside {len(known):,} points of the data{some}"
-    yield _figure(beside, shows, draw(cloud, known, run.form.columns))
+    yield figure(beside, shows, draw(cloud, known, run.form.columns))
 
 
 def _over_training(run: Run, data: np.ndarray | None) -> Iterator[Picture | str]:
@@ -165,7 +159,7 @@ def _over_training(run: Run, data: np.ndarray | None) -> Iterator[Picture | str]
     moments = np.stack([points[:count] for points in stored.values()])
     period = f"from {images[0]:,} to {images[-1]:,} images"
     drawn = plot.paths(moments, data, images, run.form.columns)
-    yield _figure("paths.png", f"where the same noise went, {period}", drawn)
+    yield figure("paths.png", f"where the same noise went, {period}", drawn)
     frames = plot.cloud_frames(moments, data, [f"{seen:,} images" for seen in images])
     yield Picture("particles.gif", f"{count:,} samples, {period}", partial(plot.save_gif, frames))
 
@@ -182,7 +176,7 @@ def _field(run: Run, model: Method, samples: torch.Tensor, data: np.ndarray | No
         return v(torch.from_numpy((points - mean) / std).float()).detach().numpy() * std
 
     drawn = plot.field(velocity, _units(run, samples), data, run.form.columns)
-    return _figure("field.png", "the velocity of particles, as the model has learned it", drawn)
+    return figure("field.png", "the velocity of particles, as the model has learned it", drawn)
 
 
 def _data(run: Run, data: Any) -> tuple[np.ndarray | None, str]:
@@ -215,10 +209,6 @@ def _read_points(path: Path) -> np.ndarray:
     if not (good and len(points) and np.isfinite(points).all()):
         raise UserError(f"{path} does not hold points of the plane: remove it")
     return points.astype(np.float64)
-
-
-def _figure(name: str, shows: str, figure: "Figure") -> Picture:
-    return Picture(name, shows, partial(plot.save_figure, figure))
 
 
 def _write(pictures: list[Picture], folder: Path) -> None:
