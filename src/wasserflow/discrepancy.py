@@ -1,0 +1,102 @@
+r"""The maximum mean discrepancy of two samples: its value, its witness, and for the energy kernel its usual name.
+
+Arguments come in the order particles, target: ``x`` (N, d) is a sample of the particles' law q, ``y`` (M, d) one of the
+target p, and N may differ from M. The target's points may be weighted. Sums over pairs are taken in tiles.
+
+What a flow descends is ``F(q) = 1/2 MMD^2(q, p)``; its velocity is ``-grad witness``.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from wasserflow.errors import UserError
+from wasserflow.kernel import Kernel
+
+__all__ = ["check_pair", "mmd_squared", "target_weights", "witness"]
+
+
+def mmd_squared(x: Tensor, y: Tensor, kernel: Kernel, unbiased: bool = False, weights: Tensor | None = None) -> Tensor:
+    r"""Squared maximum mean discrepancy; differentiable in ``x`` and ``y``, a 0-dimensional tensor.
+
+    .. math:: \overline{k(x_i, x_j)} + \overline{k(y_i, y_j)} - 2\,\overline{k(x_i, y_j)}
+
+    with means over all pairs (the V-statistic: at least 0), or, unbiased, over pairs of different points in the first
+    two terms (the U-statistic: about 0, and possibly below, for equal laws). Where a shift of both samples changes
+    nothing (linear and radial kernels) the pooled mean is taken off first, so that close samples far from the origin
+    lose no digits. The linear kernel takes O((N + M) d).
+
+    Args:
+        x: Particles, shape (N, d); N >= 2 if unbiased.
+        y: Target, shape (M, d); M >= 2 if unbiased.
+        kernel: A kernel; rules for its bandwidth look at these points.
+        unbiased: Which of the two.
+        weights: Of the target's points, shape (M,), non-negative with sum 1; equal by default.
+
+    Raises:
+        UserError: If the shapes do not fit.
+
+    References:
+        A Kernel Two-Sample Test (Gretton et al., 2012).
+    """
+    check_pair(x, y, 2 if unbiased else 1)
+    kernel = kernel.bind(x.detach(), y.detach())
+    if kernel.invariant:
+        pooled = (x.detach().sum(0) + y.detach().sum(0)) / (len(x) + len(y))
+        x, y = x - pooled, y - pooled
+    q = x.new_full((len(x),), 1 / len(x))
+    p = target_weights(y, weights)
+    xx, yy, xy = (kernel.combine(a, b, v) @ u for a, b, u, v in ((x, x, q, q), (y, y, p, p), (x, y, q, p)))
+    if unbiased:
+        xx, yy = (_without_diagonal(total, kernel.diagonal(a), u) for total, a, u in ((xx, x, q), (yy, y, p)))
+    return xx + yy - 2 * xy
+
+
+def witness(
+    particles: Tensor, target: Tensor, kernel: Kernel, weights: Tensor | None = None
+) -> Callable[[Tensor], Tensor]:
+    r"""The function that tells the two samples apart most clearly: particles go down its gradient.
+
+    .. math:: w(z) = \overline{k(z, x_i)} - \sum_j p_j k(z, y_j)
+
+    It is the first variation of 1/2 MMD^2 in the particles' law, and ``grad w(x_i) = N d(1/2 MMD^2)/dx_i`` for the
+    V-statistic. For invariant kernels it is given up to a constant.
+
+    Args:
+        particles: Shape (N, d).
+        target: Shape (M, d).
+        kernel: A kernel; rules for its bandwidth look at these points.
+        weights: Of the target's points, shape (M,), non-negative with sum 1; equal by default.
+
+    Returns:
+        ``w(points)``, from (K, d) to (K,), differentiable in the points, and in the two samples it was made from.
+
+    Raises:
+        UserError: If the shapes do not fit.
+    """
+    check_pair(particles, target)
+    kernel = kernel.bind(particles.detach(), target.detach())
+    centre = target.detach().mean(0) if kernel.invariant else torch.zeros_like(target[0])
+    support = torch.cat([particles, target]) - centre
+    signed = torch.cat([particles.new_full((len(particles),), 1 / len(particles)), -target_weights(target, weights)])
+    return lambda points: kernel.combine(points - centre, support, signed)
+
+
+def target_weights(y: Tensor, weights: Tensor | None) -> Tensor:
+    """The weights (M,) of the target, equal where none are given."""
+    return y.new_full((len(y),), 1 / len(y)) if weights is None else weights
+
+
+def check_pair(x: Tensor, y: Tensor, least: int = 1) -> None:
+    """Raise a `UserError` unless both are matrices of points of one length, with enough rows."""
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise UserError(f"particles {tuple(x.shape)} and target {tuple(y.shape)} must be (N, d) and (M, d) with one d")
+    if min(len(x), len(y)) < least:
+        raise UserError(f"at least {least} particles and target points are needed, not {len(x)} and {len(y)}")
+
+
+def _without_diagonal(total: Tensor, diagonal: Tensor, weights: Tensor) -> Tensor:
+    """A weighted mean over all pairs, turned into one over pairs of different points."""
+    squares = weights.square()
+    return (total - diagonal @ squares) / (1 - squares.sum())
