@@ -13,26 +13,47 @@ if TYPE_CHECKING:
     from wasserflow.divergence import define_map
     from wasserflow.errors import UserError
     from wasserflow.field import RatioField
-    from wasserflow.flow import flow
+    from wasserflow.flow import Diverged, flow
+    from wasserflow.kernel import Custom, Energy, Gaussian, InverseMultiquadric, Laplace, Linear, RationalQuadratic
     from wasserflow.learned import LearnedRatioField
     from wasserflow.method import MonoFlow, ResidualFlow, VGrow
+    from wasserflow.particle import DrMMDField, KALEField, MMDField, SlicedField
     from wasserflow.ratio import define_loss
+    from wasserflow.stein import KSDField, SVGDField
     from wasserflow.train import Budget, Interrupted, evaluate, load, plot_run, resume, sample, train
+    from wasserflow.twosample import energy_distance, kale, mmd
 
 __all__ = [
     "Budget",
+    "Custom",
+    "Diverged",
+    "DrMMDField",
+    "Energy",
+    "Gaussian",
     "Interrupted",
+    "InverseMultiquadric",
+    "KALEField",
+    "KSDField",
+    "Laplace",
     "LearnedRatioField",
+    "Linear",
+    "MMDField",
     "MonoFlow",
     "RatioField",
+    "RationalQuadratic",
     "ResidualFlow",
+    "SVGDField",
+    "SlicedField",
     "UserError",
     "VGrow",
     "define_loss",
     "define_map",
+    "energy_distance",
     "evaluate",
     "flow",
+    "kale",
     "load",
+    "mmd",
     "plot_run",
     "resume",
     "sample",
@@ -43,11 +64,15 @@ _HOMES = {
     "divergence": ("define_map",),
     "errors": ("UserError",),
     "field": ("RatioField",),
-    "flow": ("flow",),
+    "flow": ("Diverged", "flow"),
+    "kernel": ("Custom", "Energy", "Gaussian", "InverseMultiquadric", "Laplace", "Linear", "RationalQuadratic"),
     "learned": ("LearnedRatioField",),
     "method": ("MonoFlow", "ResidualFlow", "VGrow"),
+    "particle": ("DrMMDField", "KALEField", "MMDField", "SlicedField"),
     "ratio": ("define_loss",),
+    "stein": ("KSDField", "SVGDField"),
     "train": ("Budget", "Interrupted", "evaluate", "load", "plot_run", "resume", "sample", "train"),
+    "twosample": ("energy_distance", "kale", "mmd"),
 }
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

@@ -6,7 +6,7 @@ target p, and N may differ from M. The target's points may be weighted. Sums ove
 What a flow descends is ``F(q) = 1/2 MMD^2(q, p)``; its velocity is ``-grad witness``.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +14,30 @@ from torch import Tensor
 from wasserflow.errors import UserError
 from wasserflow.kernel import Kernel
 
-__all__ = ["check_pair", "mmd_squared", "target_weights", "witness"]
+__all__ = ["Witness", "check_pair", "mmd_squared", "target_weights", "witness"]
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A function of the kernel's space, ``w(z) = sum_j weights_j k(z, support_j)``.
+
+    Args:
+        kernel: A kernel with its bandwidth bound.
+        support: Points, shape (S, d).
+        weights: Of any sign, shape (S,).
+    """
+
+    kernel: Kernel
+    support: Tensor
+    weights: Tensor
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """``w`` at points (K, d), with shape (K,); differentiable in the points and in the support."""
+        return self.kernel.combine(points, self.support, self.weights)
+
+    def gradient(self, points: Tensor) -> Tensor:
+        """``grad w`` at points (K, d), with shape (K, d), without a graph."""
+        return self.kernel.gradient(points, self.support, self.weights)
 
 
 def mmd_squared(x: Tensor, y: Tensor, kernel: Kernel, unbiased: bool = False, weights: Tensor | None = None) -> Tensor:
@@ -53,15 +76,13 @@ def mmd_squared(x: Tensor, y: Tensor, kernel: Kernel, unbiased: bool = False, we
     return xx + yy - 2 * xy
 
 
-def witness(
-    particles: Tensor, target: Tensor, kernel: Kernel, weights: Tensor | None = None
-) -> Callable[[Tensor], Tensor]:
+def witness(particles: Tensor, target: Tensor, kernel: Kernel, weights: Tensor | None = None) -> Witness:
     r"""The function that tells the two samples apart most clearly: particles go down its gradient.
 
     .. math:: w(z) = \overline{k(z, x_i)} - \sum_j p_j k(z, y_j)
 
     It is the first variation of 1/2 MMD^2 in the particles' law, and ``grad w(x_i) = N d(1/2 MMD^2)/dx_i`` for the
-    V-statistic. For invariant kernels it is given up to a constant.
+    V-statistic.
 
     Args:
         particles: Shape (N, d).
@@ -70,17 +91,15 @@ def witness(
         weights: Of the target's points, shape (M,), non-negative with sum 1; equal by default.
 
     Returns:
-        ``w(points)``, from (K, d) to (K,), differentiable in the points, and in the two samples it was made from.
+        ``w``, a function from points (K, d) to (K,), differentiable in them and in the two samples.
 
     Raises:
         UserError: If the shapes do not fit.
     """
     check_pair(particles, target)
     kernel = kernel.bind(particles.detach(), target.detach())
-    centre = target.detach().mean(0) if kernel.invariant else torch.zeros_like(target[0])
-    support = torch.cat([particles, target]) - centre
-    signed = torch.cat([particles.new_full((len(particles),), 1 / len(particles)), -target_weights(target, weights)])
-    return lambda points: kernel.combine(points - centre, support, signed)
+    q = particles.new_full((len(particles),), 1 / len(particles))
+    return Witness(kernel, torch.cat([particles, target]), torch.cat([q, -target_weights(target, weights)]))
 
 
 def target_weights(y: Tensor, weights: Tensor | None) -> Tensor:

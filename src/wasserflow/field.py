@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from wasserflow.divergence import Map, named
 
-__all__ = ["RatioField", "logit_and_gradient"]
+__all__ = ["Field", "RatioField", "logit_and_gradient"]
 
 
 def logit_and_gradient(logit: Module | Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,7 +24,19 @@ def logit_and_gradient(logit: Module | Callable[[Tensor], Tensor], x: Tensor) ->
     return d.detach(), gradient
 
 
-class RatioField:
+class Field:
+    """A velocity that particles give themselves; a subclass gives ``at``."""
+
+    def at(self, particles: Tensor, t: float | None = None) -> Callable[[Tensor], Tensor]:
+        """The velocity that these particles (N, *) give, at any points (K, *); what changes later does not move it."""
+        raise NotImplementedError
+
+    def __call__(self, x: Tensor, t: float | None = None) -> Tensor:
+        """The velocity of the particles ``x``, with their shape (N, *)."""
+        return self.at(x, t)(x)
+
+
+class RatioField(Field):
     r"""``v(x) = s(d(x)) grad d(x) = grad h(d(x))`` with ``d = log p/q`` given by a logit.
 
     It is the velocity of the Wasserstein gradient flow of the divergence behind ``map``, and lowers KL(q|p) at the
@@ -42,10 +54,6 @@ class RatioField:
     def at(self, particles: Tensor, t: float | None = None) -> Callable[[Tensor], Tensor]:
         """The velocity anywhere; it depends on the particles through the logit alone."""
         return self._velocity
-
-    def __call__(self, x: Tensor, t: float | None = None) -> Tensor:
-        """The velocity of the particles ``x``, with shape (N, *)."""
-        return self.at(x, t)(x)
 
     def _velocity(self, points: Tensor) -> Tensor:
         d, gradient = logit_and_gradient(self.logit, points)

@@ -1,16 +1,32 @@
-"""How particles move: fixed-step integrators of ``dx/dt = field(x, t)``."""
+"""How particles move: fixed-step integrators of ``dx/dt = field(x, t)``, and noise injection."""
 
 from collections.abc import Callable
-from typing import Literal
+from itertools import pairwise
+from math import isfinite
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from wasserflow.errors import UserError, unknown
+from wasserflow.errors import UserError, check_seed, unknown
 
-__all__ = ["SOLVERS", "flow"]
+__all__ = ["SOLVERS", "Diverged", "flow"]
 
 Field = Callable[[Tensor, float], Tensor]
+
+
+class Diverged(UserError):
+    """A flow that stopped early, with what can be saved of it.
+
+    Args:
+        sentence: Why.
+        particles: The last ones seen that were finite and, where the field has an energy, had the lowest.
+        step: After how many steps they were seen.
+    """
+
+    def __init__(self, sentence: str, particles: Tensor, step: int) -> None:
+        super().__init__(sentence)
+        self.particles, self.step = particles, step
 
 
 def euler(x: Tensor, field: Field, t: float, dt: float) -> Tensor:
@@ -36,48 +52,117 @@ def rk4(x: Tensor, field: Field, t: float, dt: float) -> Tensor:
 
 SOLVERS = {"euler": euler, "heun": heun, "rk4": rk4}
 
-CHECK_EVERY = 50  # steps between looks for NaN: each look waits for the device
+CHECK_EVERY = 50
+"""Steps between looks for NaN, each of which waits for the device, and at the energy."""
+
+GROWING = 5
+"""Looks in a row at which the energy has grown, and stands above its first value, that end a flow."""
 
 
 @torch.no_grad()
 def flow(
     x: Tensor,
-    field: Field,
+    field: Any,
     *,
     steps: int,
-    step_size: float = 0.1,
+    step_size: float | Callable[[int], float] = 0.1,
     solver: Literal["euler", "heun", "rk4"] = "euler",
+    noise: float | Callable[[int], float] = 0.0,
+    seed: int = 0,
     callback: Callable[[int, Tensor], None] | None = None,
+    log: Callable[[int, float], None] | None = None,
 ) -> Tensor:
     """Move particles along a field: ``steps`` steps of ``x <- x + step_size * v(x, t)`` or of a higher-order rule.
 
+    With ``noise`` beta the field is bound to the particles but evaluated beside them,
+    ``x <- x + step_size * v(x + beta_k u)`` with fresh u ~ N(0, I); the noise is not kept in the particles. It lets a
+    kernel that is too narrow feel what is far away (Arbel et al., 2019, arXiv 1906.04370): begin with beta of the size
+    of the space, and let it fall to 0.
+
+    A field with an ``energy(x, t)`` is watched, every 50 steps.
+
     Args:
         x: Particles, with shape (N, *); not changed in place.
-        field: ``field(x, t) -> v`` with the shape of ``x``; t starts at 0 and grows by ``step_size``.
+        field: ``field(x, t) -> v`` with the shape of ``x``; t starts at 0 and grows by the step size.
         steps: How many steps.
-        step_size: Time per step.
+        step_size: Time per step, or a function of the number of steps taken.
         solver: ``euler`` (one field evaluation a step), ``heun`` (two) or ``rk4`` (four).
+        noise: beta >= 0, or a function of the number of steps taken; with the ``euler`` solver and fields that can be
+            bound, ``field.at(x, t)(points)``.
+        seed: Of the noise.
         callback: Called as ``callback(k, x)`` with the particles after ``k`` steps, from 0 on.
+        log: Called as ``log(k, energy)`` at each look at the energy, from 0 to the last step.
 
     Returns:
         The moved particles, with shape (N, *).
 
     Raises:
-        UserError: If the settings are out of range, or the particles stop being finite.
+        UserError: If the settings are out of range.
+        Diverged: If the particles stop being finite, or their energy keeps growing: at five looks in a row, and beyond
+            where it began. It is a `UserError` too, and carries the best particles seen.
     """
     if solver not in SOLVERS:
         raise unknown("solver", solver, SOLVERS)
-    if steps < 0 or step_size <= 0:
+    if steps < 0 or (not callable(step_size) and not 0 < step_size < float("inf")):
         raise UserError(f"steps must be >= 0 and step_size > 0, not {steps} and {step_size}")
-    advance = SOLVERS[solver]
+    check_seed(seed)
+    noisy = callable(noise) or noise != 0
+    if noisy and (solver != "euler" or not hasattr(field, "at")):
+        raise UserError("noise needs the euler solver and a field that can be evaluated beside its particles, field.at")
+    if noisy and not callable(noise) and not 0 < noise < float("inf"):
+        raise UserError(f"noise must be a finite number >= 0, not {noise}")
+    rng = torch.Generator(x.device).manual_seed(seed) if noisy else None
+
+    def beside(points: Tensor, t: float) -> Tensor:
+        beta = noise(k) if callable(noise) else noise
+        if not beta:
+            return field(points, t)
+        return field.at(points, t)(points + beta * torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=rng))
+
+    advance, velocity = SOLVERS[solver], beside if noisy else field
+    watch = _Watch(field, log)
+    t = 0.0
     if callback:
         callback(0, x)
+    watch.look(0, x, t)
     for k in range(steps):
-        x = advance(x, field, k * step_size, step_size)
+        size = step_size(k) if callable(step_size) else step_size
+        x = advance(x, velocity, t, size)
+        t += size
         if callback:
             callback(k + 1, x)
-        if ((k + 1) % CHECK_EVERY == 0 or k + 1 == steps) and not torch.isfinite(x).all():
-            raise UserError(
-                f"the particles are no longer finite after {k + 1} steps: try a step_size below {step_size}"
-            )
+        if (k + 1) % CHECK_EVERY == 0 or k + 1 == steps:
+            watch.look(k + 1, x, t)
     return x
+
+
+class _Watch:
+    """Looks at the particles of a flow now and then, and ends it where it has gone astray."""
+
+    def __init__(self, field: Any, log: Callable[[int, float], None] | None) -> None:
+        self.energy = getattr(field, "energy", None)
+        self.log = log
+        self.values: list[float] = []
+        self.best: tuple[float, Tensor, int] | None = None
+
+    def look(self, k: int, x: Tensor, t: float) -> None:
+        """After k steps."""
+        if not torch.isfinite(x).all():
+            raise self._ended(k, f"the particles are no longer finite after {k} steps", x)
+        value = float(self.energy(x, t)) if self.energy else 0.0
+        if not isfinite(value):
+            raise self._ended(k, f"the energy of the particles is no longer finite after {k} steps", x)
+        if self.best is None or value <= self.best[0]:
+            self.best = value, x, k
+        if not self.energy:
+            return
+        if self.log:
+            self.log(k, value)
+        self.values.append(value)
+        last = self.values[-GROWING - 1 :]
+        if len(last) > GROWING and value > self.values[0] and all(a < b for a, b in pairwise(last)):
+            raise self._ended(k, f"the energy has grown from {last[0]:.4g} to {value:.4g} up to step {k}", x)
+
+    def _ended(self, k: int, why: str, x: Tensor) -> Diverged:
+        _, particles, step = self.best or (0.0, x, k)
+        return Diverged(f"{why}: try a smaller step size", particles, step)

@@ -16,7 +16,7 @@ kernel's values, ``slope`` its derivative in s, and one more product the gradien
 ``definite`` says whether a kernel is positive definite (the energy kernel is so on weights that sum to zero only, which
 is enough for a discrepancy but not for a regression), ``invariant`` whether a discrepancy between two samples stays the
 same when both are shifted, ``lipschitz`` is a Lipschitz constant L of its gradient: the MMD flow lowers its energy at
-step sizes up to 2 / (3 L) (Arbel et al., 2019, arXiv 1906.04370, proposition 4).
+step sizes up to 2 / (3 L) (Arbel et al., 2019, arXiv 1906.04370).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -95,7 +95,10 @@ class Kernel:
         return self.combine(z, points, points.new_full((len(points),), 1 / len(points)) if weights is None else weights)
 
     def combine(self, z: Tensor, points: Tensor, weights: Tensor) -> Tensor:
-        """``sum_j w_j k(z_i, points_j)`` for weights (M,) of any sign, with shape (N,); differentiable."""
+        """``sum_j w_j k(z_i, points_j)`` for weights (M,) of any sign, with shape (N,); differentiable.
+
+        Weights (M, c) give c such sums, with shape (N, c).
+        """
         columns: dict[int, list[Tensor]] = {}
         for rows, cols in tiles(len(z), len(points), z.device):
             columns.setdefault(cols.start, []).append(self(z[rows], points[cols]) @ weights[cols])
@@ -138,7 +141,7 @@ class Linear(Kernel):
 
     def combine(self, z: Tensor, points: Tensor, weights: Tensor) -> Tensor:
         """``z_i . sum_j w_j points_j``."""
-        return z @ (weights @ points)
+        return z @ (points.T @ weights)
 
     def gradient(self, z: Tensor, points: Tensor, weights: Tensor) -> Tensor:
         """``sum_j w_j points_j``, the same everywhere."""

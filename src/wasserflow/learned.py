@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from wasserflow.divergence import Map, named
 from wasserflow.errors import UserError, check_seed
-from wasserflow.field import RatioField
+from wasserflow.field import Field, RatioField
 from wasserflow.nn.mlp import mlp
 from wasserflow.ratio import loss_named
 
 __all__ = ["LearnedRatioField"]
 
 
-class LearnedRatioField:
+class LearnedRatioField(Field):
     r"""``v(x) = s(d(x)) grad d(x)``, with ``d = log p/q`` learned between the target and the particles as they are.
 
     Binding it to particles takes ``ratio_steps`` optimiser steps of a classifier; the velocity is that of the
@@ -81,10 +81,6 @@ class LearnedRatioField:
             self._optimizer.step()
             self.ratio_value = value.detach()
         return RatioField(self.logit, self.map).at(particles, t)
-
-    def __call__(self, x: Tensor, t: float | None = None) -> Tensor:
-        """The velocity of the particles ``x``, with shape (N, *), after learning from them."""
-        return self.at(x, t)(x)
 
     def _start(self, particles: Tensor) -> None:
         shape = particles.shape[1:]

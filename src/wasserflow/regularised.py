@@ -7,6 +7,7 @@ gradient, for laws with different supports. Arguments come in the order particle
            lam -> 0              lam -> infinity          a flow descends it along
 =========  ====================  =======================  ========================================
 `kale`     KL(q|p)               1/2 MMD^2(q, p)          ``-grad (1 + lam) h``
+`drmmd`    chi^2(q|p)            MMD^2(q, p)              ``-grad`` of its witness
 =========  ====================  =======================  ========================================
 """
 
@@ -16,11 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wasserflow.discrepancy import check_pair, target_weights
+from wasserflow.discrepancy import Witness, check_pair, target_weights
 from wasserflow.errors import UserError
 from wasserflow.kernel import Kernel, Linear
 
-__all__ = ["Kale", "kale"]
+__all__ = ["DrMMD", "Kale", "Spectrum", "check_regularised", "drmmd", "kale"]
 
 NEWTON = 100
 """Newton steps at most; some ten are usual, forty where lam is tiny and the samples are far apart."""
@@ -32,13 +33,14 @@ class Kale(NamedTuple):
     Args:
         value: The divergence, a 0-dimensional tensor; differentiable in both samples with the witness held fixed, which
             by the envelope theorem is its gradient.
-        witness: ``(1 + lam) h`` at points (K, d), shape (K,); differentiable in the points, not in the two samples.
+        witness: ``(1 + lam) h``, a function of points (K, d) with values (K,), differentiable in them but not in the
+            two samples; its gradient in the particle x_i is N times the value's.
         solution: Where to start the next solve, when the samples have moved a little: pass it as ``start``.
         ratio: The density ratio q/p = exp(h) at the target's points, shape (M,).
     """
 
     value: Tensor
-    witness: Callable[[Tensor], Tensor]
+    witness: Witness
     solution: Tensor
     ratio: Tensor
 
@@ -94,6 +96,83 @@ def kale(
     return solve(x, y, kernel, lam, p, start, tolerance)
 
 
+class Spectrum:
+    """What `drmmd` needs to know of a target: its weighted Gram matrix, diagonalised once for every lambda; O(M^3).
+
+    Args:
+        y: Target, shape (M, d).
+        kernel: A positive definite kernel with its bandwidth bound.
+        weights: Of the target's points, shape (M,), non-negative with sum 1; equal by default.
+    """
+
+    def __init__(self, y: Tensor, kernel: Kernel, weights: Tensor | None = None) -> None:
+        self.kernel, self.y = kernel, _double(y)
+        self.weights = _double(target_weights(y, weights))
+        root = self.weights.sqrt()
+        gram = kernel(self.y, self.y)
+        values, vectors = torch.linalg.eigh(root[:, None] * gram * root)
+        self.values, self.vectors = values.clamp(min=0), root[:, None] * vectors
+        self.mean = gram @ self.weights
+
+    def solve(self, b: Tensor, lam: float | Tensor) -> Tensor:
+        """``W^(1/2) (W^(1/2) K W^(1/2) + lam I)^(-1) W^(1/2) b``."""
+        return self.vectors @ ((self.vectors.T @ b) / (self.values + lam))
+
+
+class DrMMD(NamedTuple):
+    """What `drmmd` returns: the value, a 0-dimensional tensor without a graph, and the witness."""
+
+    value: Tensor
+    witness: Witness
+
+
+def drmmd(
+    x: Tensor,
+    y: Tensor,
+    kernel: Kernel,
+    lam: float | Tensor,
+    *,
+    weights: Tensor | None = None,
+    spectrum: Spectrum | None = None,
+) -> DrMMD:
+    r"""The de-regularised MMD of the particles' law from the target's.
+
+    .. math:: (1 + \lambda) \big| (\Sigma_p + \lambda I)^{-1/2} (m_q - m_p) \big|^2
+              = \tfrac{1 + \lambda}{\lambda} \big[\mathrm{MMD}^2 - b^T (K + M \lambda I)^{-1} b\big]
+
+    with the target's Gram matrix K and ``b`` the MMD's witness at the target's points. The witness is the first
+    variation of the value, ``2 (1 + lam) / lam [w(z) - k(z, Y) (K + M lam I)^(-1) b]``, whose gradient in the
+    particle x_i is N times the value's.
+
+    Args:
+        x: Particles, shape (N, d).
+        y: Target, shape (M, d).
+        kernel: A positive definite kernel; rules for its bandwidth look at these points.
+        lam: The regularisation lambda > 0.
+        weights: Of the target's points, shape (M,), non-negative with sum 1; equal by default.
+        spectrum: Of this target and kernel, where it is known already.
+
+    Raises:
+        UserError: If the shapes do not fit, lam is not positive, or the kernel is not positive definite.
+
+    References:
+        (De)-regularized Maximum Mean Discrepancy Gradient Flow (Chen et al., 2025), JMLR 26, arXiv 2409.14980.
+    """
+    check_pair(x, y)
+    check_regularised(kernel, lam)
+    if spectrum is None:
+        spectrum = Spectrum(y, kernel.bind(x.detach(), y.detach()), weights)
+    kernel, target, p, particles = spectrum.kernel, spectrum.y, spectrum.weights, _double(x)
+    q = particles.new_full((len(x),), 1 / len(x))
+    pull = kernel.combine(target, particles, q)
+    b = pull - spectrum.mean
+    c = spectrum.solve(b, lam)
+    squared = kernel.combine(particles, particles, q) @ q + p @ spectrum.mean - 2 * p @ pull
+    factor = (1 + lam) / lam
+    signed = torch.cat([q, -p - c]) * (2 * factor)
+    return DrMMD((factor * (squared - b @ c)).to(x), Witness(kernel, torch.cat([x.detach(), y.detach()]), signed.to(x)))
+
+
 def _primal(
     x: Tensor, y: Tensor, kernel: Kernel, lam: float, p: Tensor, start: Tensor | None, tolerance: float
 ) -> Kale:
@@ -113,7 +192,7 @@ def _primal(
     v = _newton(_double(start) if start is not None else torch.zeros_like(mean), loss, slope_and_step, tolerance)
     v, ratio = v.to(x), (target @ v).exp().to(y)
     inside = 1 + (x @ v).mean() - p @ (y @ v).exp() - lam / 2 * v @ v
-    return Kale((1 + lam) * inside, lambda points: (1 + lam) * (points @ v), v, ratio)
+    return Kale((1 + lam) * inside, Witness(kernel, v[None], v.new_full((1,), 1 + lam)), v, ratio)
 
 
 def _dual(x: Tensor, y: Tensor, kernel: Kernel, lam: float, p: Tensor, start: Tensor | None, tolerance: float) -> Kale:
@@ -144,7 +223,7 @@ def _dual(x: Tensor, y: Tensor, kernel: Kernel, lam: float, p: Tensor, start: Te
     quadratic = a @ kernel.combine(y, y, a) - 2 * (a @ kernel.combine(y, x, q)) + q @ kernel.combine(x, x, q)
     inside = 1 + torch.xlogy(a, a / p).sum() - a.sum() + quadratic / (2 * lam)
     support, signed = torch.cat([x, y]).detach(), torch.cat([q, -a]) * ((1 + lam) / lam)
-    return Kale((1 + lam) * inside, lambda points: kernel.combine(points, support, signed), a, ratio)
+    return Kale((1 + lam) * inside, Witness(kernel, support, signed), a, ratio)
 
 
 def _newton(
@@ -174,11 +253,11 @@ def _newton(
     return z
 
 
-def check_regularised(kernel: Kernel, lam: float) -> None:
+def check_regularised(kernel: Kernel, lam: float | Tensor) -> None:
     """Raise a `UserError` unless a witness of this kernel can be regularised by lam times its squared norm."""
     if not kernel.definite:
         raise UserError("the energy kernel has no norm to regularise by: choose a positive definite kernel")
-    if not 0 < lam < float("inf"):
+    if not isinstance(lam, Tensor) and not 0 < lam < float("inf"):
         raise UserError(f"the regularisation lambda must be positive and finite, not {lam}")
 
 

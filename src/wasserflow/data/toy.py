@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import log
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "checkerboard",
     "circles",
     "funnel",
+    "log_density",
     "modes",
     "read_toy",
     "ring",
@@ -90,6 +92,28 @@ def funnel(n: int, rng: Rng, *, scale: float = 0.1) -> np.ndarray:
     return _pair(scale * np.exp(y) * rng.standard_normal(n), y)
 
 
+def _mixture_density(x: Tensor, centres: np.ndarray, sd: float) -> Tensor:
+    """Log density of equal round Gaussians."""
+    squared = (x[:, None] - torch.from_numpy(centres).to(x)).square().sum(2)
+    return torch.logsumexp(-squared / (2 * sd**2), 1) - log(len(centres) * 2 * np.pi * sd**2)
+
+
+def _circles_density(x: Tensor, radii: tuple[float, float], weight: float, sd: float) -> Tensor:
+    """Log density of noisy circles: the noise around a whole circle gives a Bessel function."""
+    r = x.square().sum(1).clamp(min=1e-12).sqrt()
+    rings = [
+        log(w) - (r - radius).square() / (2 * sd**2) + torch.special.i0e(r * radius / sd**2).log()
+        for w, radius in zip((weight, 1 - weight), radii, strict=True)
+    ]
+    return torch.logaddexp(*rings) - log(2 * np.pi * sd**2)
+
+
+def _funnel_density(x: Tensor, scale: float) -> Tensor:
+    """Log density of the funnel."""
+    z = x[:, 0] * (-x[:, 1]).exp() / scale
+    return -0.5 * z.square() - x[:, 1] - 0.5 * x[:, 1].square() - log(2 * np.pi * scale)
+
+
 @dataclass(frozen=True)
 class Toy:
     """One row of the table.
@@ -99,22 +123,34 @@ class Toy:
         standardise: Whether model space has mean 0 and variance 1 rather than those units.
         modes: Centres ``(K, 2)`` of its equal round Gaussians, where it is a mixture of such.
         sd: Their standard deviation.
+        log_density: ``log p`` of points ``(n, 2)`` in the toy's units, ``(n,)``, where it has a closed form.
     """
 
     draw: Callable[[int, Rng], np.ndarray]
     standardise: bool
     modes: np.ndarray | None = None
     sd: float | None = None
+    log_density: Callable[[Tensor], Tensor] | None = None
+
+
+def _ring(count: int, radius: float, sd: float) -> Toy:
+    centres = ring_centres(count, radius)
+    density = partial(_mixture_density, centres=centres, sd=sd)
+    return Toy(partial(ring, modes=count, radius=radius, sd=sd), False, centres, sd, density)
 
 
 TOYS = {
-    "ring": Toy(partial(ring, modes=8, radius=1.0, sd=0.02), False, ring_centres(8, 1.0), 0.02),
-    "wide-ring": Toy(partial(ring, modes=8, radius=10.0, sd=1.0), False, ring_centres(8, 10.0), 1.0),
-    "circles": Toy(partial(circles, radii=(15.0, 5.0), weight=0.67, sd=0.5), True),
+    "ring": _ring(8, 1.0, 0.02),
+    "wide-ring": _ring(8, 10.0, 1.0),
+    "circles": Toy(
+        partial(circles, radii=(15.0, 5.0), weight=0.67, sd=0.5),
+        True,
+        log_density=partial(_circles_density, radii=(15.0, 5.0), weight=0.67, sd=0.5),
+    ),
     "checkerboard": Toy(partial(checkerboard, cells=4, half_width=4.0), True),
     "two-moons": Toy(partial(two_moons, sd=0.05), True),
     "s-curve": Toy(partial(s_curve, sd=0.12, scale=0.5), False),
-    "funnel": Toy(partial(funnel, scale=0.1), False),
+    "funnel": Toy(partial(funnel, scale=0.1), False, log_density=partial(_funnel_density, scale=0.1)),
     "swiss-roll": Toy(partial(swiss_roll, sd=0.5), True),
 }
 
@@ -147,6 +183,18 @@ def modes(name: str) -> Tensor | None:
 def sd(name: str) -> float | None:
     """Standard deviation of each of a toy's modes in its own units; None for a set that has none."""
     return TOYS[name].sd if name in TOYS else None
+
+
+def log_density(name: str) -> Callable[[Tensor], Tensor]:
+    """``log p`` of a toy at points (n, 2) in its own units, with shape (n,); differentiable.
+
+    Raises:
+        UserError: There is no such toy, or its density has no closed form.
+    """
+    known = {toy: row.log_density for toy, row in TOYS.items() if row.log_density}
+    if name not in known:
+        raise unknown("toy with a density", name, known)
+    return known[name]
 
 
 def read_toy(name: str) -> Raw:

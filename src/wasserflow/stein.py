@@ -1,0 +1,169 @@
+r"""Particle flows onto a target that is known by its score ``s = grad log p``, up to a factor of p, and not by samples.
+
+* `SVGDField`, Stein variational gradient descent: ``v(z) = mean_j [k(x_j, z) s(x_j) + grad_{x_j} k(x_j, z)]``, the
+  steepest descent of KL(q|p) among fields of the kernel's space; KL falls at the rate `ksd_squared`.
+* `KSDField`, the flow of the kernel Stein discrepancy: ``v(z) = -2 mean_j grad_z k_p(z, x_j)``, the Wasserstein
+  gradient flow of ``mean_ij k_p(x_i, x_j)``. It has an energy to watch, but can be caught between modes.
+
+The target is a function of points (N, d): the score, with values (N, d), or the log density up to a constant, with
+values (N,), from which the score comes by autograd.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from wasserflow.errors import UserError
+from wasserflow.field import Field
+from wasserflow.kernel import Gaussian, InverseMultiquadric, Kernel, Radial, squared_distances
+from wasserflow.target import SKETCH, flat
+
+__all__ = ["KSDField", "SVGDField", "SteinKernel", "ksd_squared", "score_of"]
+
+Density = Callable[[Tensor], Tensor]
+
+
+def score_of(target: Density, x: Tensor) -> Tensor:
+    """The score at points (N, d), with shape (N, d): of a function that gives it, or by autograd of a log density.
+
+    Raises:
+        UserError: If the function gives neither, or numbers that are not finite.
+    """
+    graph = x.requires_grad
+    with torch.enable_grad():
+        points = x if graph else x.detach().requires_grad_()
+        value = target(points)
+        if value.shape == x.shape:
+            score = value
+        elif value.shape == x.shape[:1]:
+            (score,) = torch.autograd.grad(value.sum(), points, create_graph=graph)
+        else:
+            raise UserError(
+                f"the target gave shape {tuple(value.shape)} at points {tuple(x.shape)}: it must give the score, with "
+                f"their shape, or the log density, with shape ({len(x)},)"
+            )
+    if not score.isfinite().all():
+        raise UserError("the target's score is not finite at some particles: start where its density is positive")
+    return score if graph else score.detach()
+
+
+class SteinKernel(Kernel):
+    r"""The Stein kernel of a target and a radial kernel ``k = kappa(s)``, ``s = |x - y|^2``, whose mean under p is 0.
+
+    .. math:: k_p(x, y) = s(x) \cdot s(y)\, k + s(x) \cdot \nabla_y k + s(y) \cdot \nabla_x k
+              + \mathrm{tr}\, \nabla_x \nabla_y k = s(x) \cdot s(y)\, \kappa - 2 (s(x) - s(y)) \cdot (x - y)\, \kappa' - 2 d\, \kappa' - 4 s\, \kappa''
+
+    Args:
+        target: Score or log density; differentiable where the kernel is to be.
+        kernel: A smooth radial kernel with its bandwidth bound.
+    """
+
+    def __init__(self, target: Density, kernel: Radial) -> None:
+        self.target, self.kernel = target, kernel
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The Gram matrix; differentiable once in both arguments."""
+        score_x, score_y = score_of(self.target, x), score_of(self.target, y)
+        with torch.enable_grad():
+            s = squared_distances(x - y.detach().mean(0), y - y.detach().mean(0))
+            s = s if s.requires_grad else s.requires_grad_()
+            k = self.kernel.profile(s)
+            (k1,) = torch.autograd.grad(k.sum(), s, create_graph=True)
+            (k2,) = torch.autograd.grad(k1.sum(), s, create_graph=True)
+        across = _inner(score_x, x)[:, None] - score_x @ y.T - x @ score_y.T + _inner(score_y, y)
+        return (score_x @ score_y.T) * k - 2 * across * k1 - 2 * x.shape[1] * k1 - 4 * s * k2
+
+
+def ksd_squared(x: Tensor, target: Density, kernel: Kernel | None = None) -> Tensor:
+    """The squared kernel Stein discrepancy ``mean_ij k_p(x_i, x_j)`` of particles (N, d), over all pairs.
+
+    Args:
+        x: Particles, shape (N, d).
+        target: Score or log density.
+        kernel: A smooth radial kernel; by default ``(1 + |x - y|^2)^(-1/2)``.
+
+    Returns:
+        A 0-dimensional tensor, at least 0, and near 0 for particles that sample the target.
+
+    References:
+        A Kernelized Stein Discrepancy for Goodness-of-fit Tests (Liu, Lee and Jordan, 2016), arXiv 1602.03253.
+    """
+    stein = SteinKernel(target, _smooth(kernel or InverseMultiquadric(), x))
+    return stein.mean(x, x).mean()
+
+
+class SVGDField(Field):
+    r"""``v(z) = mean_j [k(x_j, z) s(x_j) + grad_{x_j} k(x_j, z)]``: along the score, and away from each other.
+
+    Args:
+        target: Score (N, d) or log density (N,) at points (N, d).
+        kernel: A radial kernel; by default the Gaussian of the published algorithm, with ``h = median^2 / log(N + 1)``
+            for ``exp(-|x - y|^2 / h)`` chosen at each step.
+
+    References:
+        Stein Variational Gradient Descent: A General Purpose Bayesian Inference Algorithm (Liu and Wang, 2016),
+        arXiv 1608.04471.
+    """
+
+    def __init__(self, target: Density, kernel: Kernel | None = None) -> None:
+        self.target, self.kernel = target, kernel or Gaussian("median-log")
+
+    def at(self, particles: Tensor, t: float | None = None) -> Callable[[Tensor], Tensor]:
+        """The velocity that these particles (N, *) give, at any points (K, *)."""
+        x = flat(particles)
+        kernel, score = _radial(self.kernel, x, t), score_of(self.target, x) / len(x)
+        equal = x.new_full((len(x),), 1 / len(x))
+
+        def velocity(points: Tensor) -> Tensor:
+            z = flat(points)
+            # For a radial kernel the gradient in the second argument is minus that in the first.
+            return (kernel.combine(z, x, score) - kernel.gradient(z, x, equal)).view_as(points)
+
+        return velocity
+
+
+class KSDField(Field):
+    r"""``v(z) = -2 mean_j grad_z k_p(z, x_j)``: the Wasserstein gradient flow of the squared kernel Stein discrepancy.
+
+    Args:
+        target: Score (N, d) or log density (N,) at points (N, d); differentiable, because its derivative is needed.
+        kernel: A smooth radial kernel; by default ``(1 + |x - y|^2)^(-1/2)``.
+
+    References:
+        Kernel Stein Discrepancy Descent (Korba, Aubin-Frankowski, Majewski and Ablin, 2021), arXiv 2105.09994.
+    """
+
+    def __init__(self, target: Density, kernel: Kernel | None = None) -> None:
+        self.target, self.kernel = target, kernel or InverseMultiquadric()
+
+    def at(self, particles: Tensor, t: float | None = None) -> Callable[[Tensor], Tensor]:
+        """The velocity that these particles (N, *) give, at any points (K, *)."""
+        x = flat(particles)
+        stein = SteinKernel(self.target, _smooth(self.kernel, x, t))
+        weights = x.new_full((len(x),), -2 / len(x))
+        return lambda points: stein.gradient(flat(points), x, weights).view_as(points)
+
+    def energy(self, particles: Tensor, t: float | None = None) -> Tensor:
+        """The squared kernel Stein discrepancy; of at most 10,000 particles, taken evenly."""
+        x = flat(particles)[:: -(-len(particles) // SKETCH)]
+        return ksd_squared(x, self.target, _smooth(self.kernel, x, t)).detach()
+
+
+def _radial(kernel: Kernel, x: Tensor, t: float | None = None) -> Radial:
+    """The kernel bound to the particles, which stand for the target too; refused where it is not radial."""
+    bound = kernel.bind(x.detach(), x.detach(), t)
+    if not isinstance(bound, Radial) or not bound.definite:
+        raise UserError("Stein flows need a positive definite kernel of the distance: Gaussian, Laplace, ...")
+    return bound
+
+
+def _smooth(kernel: Kernel, x: Tensor, t: float | None = None) -> Radial:
+    bound = _radial(kernel, x, t)
+    if not bound.smooth:
+        raise UserError("the kernel Stein discrepancy needs a smooth kernel: Gaussian, inverse multiquadric, ...")
+    return bound
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(1)
