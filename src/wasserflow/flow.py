@@ -127,7 +127,10 @@ def flow(
     watch.look(0, x, t)
     for k in range(steps):
         size = step_size(k) if callable(step_size) else step_size
-        x = advance(x, velocity, t, size)
+        try:
+            x = advance(x, velocity, t, size)
+        except UserError as error:  # a field that cannot go on from where it has taken the particles
+            raise watch.ended(k, f"{str(error).rstrip('.')} (after {k} steps)", x) if k else error from error
         t += size
         if callback:
             callback(k + 1, x)
@@ -148,10 +151,10 @@ class _Watch:
     def look(self, k: int, x: Tensor, t: float) -> None:
         """After k steps."""
         if not torch.isfinite(x).all():
-            raise self._ended(k, f"the particles are no longer finite after {k} steps", x)
+            raise self.ended(k, f"the particles are no longer finite after {k} steps", x)
         value = float(self.energy(x, t)) if self.energy else 0.0
         if not isfinite(value):
-            raise self._ended(k, f"the energy of the particles is no longer finite after {k} steps", x)
+            raise self.ended(k, f"the energy of the particles is no longer finite after {k} steps", x)
         if self.best is None or value <= self.best[0]:
             self.best = value, x, k
         if not self.energy:
@@ -161,8 +164,9 @@ class _Watch:
         self.values.append(value)
         last = self.values[-GROWING - 1 :]
         if len(last) > GROWING and value > self.values[0] and all(a < b for a, b in pairwise(last)):
-            raise self._ended(k, f"the energy has grown from {last[0]:.4g} to {value:.4g} up to step {k}", x)
+            raise self.ended(k, f"the energy has grown from {last[0]:.4g} to {value:.4g} up to step {k}", x)
 
-    def _ended(self, k: int, why: str, x: Tensor) -> Diverged:
+    def ended(self, k: int, why: str, x: Tensor) -> Diverged:
+        """The error that ends the flow after k steps, with the best particles seen."""
         _, particles, step = self.best or (0.0, x, k)
         return Diverged(f"{why}: try a smaller step size", particles, step)

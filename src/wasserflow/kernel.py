@@ -66,7 +66,7 @@ def _noise(x2: Tensor) -> Tensor:
 
 def tiles(n: int, m: int, device: torch.device | None = None) -> Iterator[tuple[slice, slice]]:
     """Rows and columns that cover an ``n`` x ``m`` matrix in tiles that stay in a cache (or, on a GPU, fill it)."""
-    size = 2**19 if device is None or device.type == "cpu" else 2**26
+    size = 2**17 if device is None or device.type == "cpu" else 2**26
     height = max(1, min(n, isqrt(size) // 2))
     width = max(1, min(m, size // height))
     height = max(1, min(n, size // width))
@@ -179,7 +179,7 @@ class Radial(Kernel):
         raise NotImplementedError
 
     def slope(self, s: Tensor) -> Tensor:
-        """``dk/ds``, elementwise; may overwrite ``s``."""
+        """``dk/ds``, elementwise, 0 at infinity; may overwrite ``s``, which rounding may have left just below 0."""
         raise NotImplementedError
 
     @property
@@ -219,12 +219,20 @@ class Radial(Kernel):
         r""":math:`\sum_j 2 w_j k'(s_{ij}) (z_i - p_j)`: two matrix products and one ``slope`` per tile."""
         c = points.detach().mean(0)
         z, points, weights = z.detach() - c, points.detach() - c, 2 * weights.detach()
-        total = torch.zeros_like(z)
+        # |x|^2 - 2 x.y + |y|^2 as one product, and sums over j with and without y_j as another.
+        z2, points2 = z.square().sum(1, keepdim=True), points.square().sum(1, keepdim=True)
+        if not self.smooth:
+            z2 = z2 * (1 - 8 * torch.finfo(z.dtype).eps)  # equal points come out below 0
+        left = torch.cat([z * -2, z2, torch.ones_like(z2)], 1)
+        right = torch.cat([points, torch.ones_like(points2), points2], 1).T.contiguous()
+        moments = torch.cat([points, torch.ones_like(points2)], 1) * weights[:, None]
+        sums = z.new_zeros(len(z), z.shape[1] + 1)
         for rows, cols in tiles(len(z), len(points), z.device):
-            x, y = z[rows], points[cols]
-            g = self.slope(squared_distances(x, y, ties=not self.smooth)).mul_(weights[cols])
-            total[rows] += torch.addmm(x * g.sum(1, keepdim=True), g, y, alpha=-1)
-        return total
+            s = left[rows] @ right[:, cols]
+            # Two points that are one have no force: as if they were infinitely far apart.
+            s = s if self.smooth else torch.threshold_(s, 0.0, inf)
+            sums[rows].addmm_(self.slope(s), moments[cols])
+        return sums[:, -1:] * z - sums[:, :-1]
 
 
 class Gaussian(Radial):
@@ -239,39 +247,41 @@ class Gaussian(Radial):
 
     def __init__(self, bandwidth: Bandwidth | Sequence[float] = "median") -> None:
         several = isinstance(bandwidth, Sequence) and not isinstance(bandwidth, str)
-        self.widths = sorted(map(check_width, bandwidth), reverse=True) if several else []  # type: ignore[arg-type]
+        self.widths: list[Any] = sorted(map(check_width, bandwidth), reverse=True) if several else []  # type: ignore
         self.bandwidth = None if several else check_width(bandwidth)  # type: ignore[arg-type]
         if several and not self.widths:
             raise UserError("a Gaussian kernel needs at least one bandwidth")
 
     def profile(self, s: Tensor) -> Tensor:
         """``sum_sigma exp(-s / (2 sigma^2))``."""
-        return reduce(torch.add, (part for _, part in self._parts(s)))
+        rates = [0.5 / width**2 for width in self.widths or [self.width]]
+        return reduce(torch.add, ((s * -rate).exp() for rate in rates))
 
     def slope(self, s: Tensor) -> Tensor:
         """``-sum_sigma exp(-s / (2 sigma^2)) / (2 sigma^2)``."""
-        if not self.widths:  # in place
-            rate = 0.5 / self.width**2
-            return s.mul_(-rate).exp_().mul_(-rate)
-        return reduce(torch.Tensor.sub_, (part * rate for rate, part in self._parts(s)), torch.zeros_like(s))
-
-    def _parts(self, s: Tensor) -> Iterator[tuple[Any, Tensor]]:
-        """``1 / (2 sigma^2)`` and the kernel, the widest first."""
         if not self.widths:
             rate = 0.5 / self.width**2
-            yield rate, (s * -rate).exp()
-            return
-        part, before = s, 0.0
+            return s.mul_(-rate).exp_().mul_(-rate)
+        part = total = s
+        for rate, squarings in self._rates():
+            if squarings:
+                for _ in range(squarings):
+                    part.square_()
+                total.add_(part, alpha=-rate)
+            else:
+                part = (s * -rate).exp_()
+                total = part * -rate if total is s else total.add_(part, alpha=-rate)
+        return total
+
+    def _rates(self) -> Iterator[tuple[float, int]]:
+        """``1 / (2 sigma^2)``, the widest kernel first, and how often the last is squared to give this; 0: it is not."""
+        before = 0.0
         for width in self.widths:
             rate = 0.5 / width**2
-            squarings = log2(rate / before) if before else 0.5
-            if squarings <= 4 and abs(squarings - round(squarings)) < 1e-9:
-                for _ in range(round(squarings)):
-                    part = part.square()
-            else:
-                part = (s * -rate).exp()
+            squarings = log2(rate / before) if before else 0.0
+            whole = squarings <= 4 and abs(squarings - round(squarings)) < 1e-9
+            yield rate, round(squarings) if whole else 0
             before = rate
-            yield rate, part
 
 
 class Laplace(Radial):
@@ -291,9 +301,9 @@ class Laplace(Radial):
         return (_root(s) / -self.width).exp()
 
     def slope(self, s: Tensor) -> Tensor:
-        """``-exp(-sqrt(s) / sigma) / (2 sigma sqrt(s))``, and 0 at 0."""
-        inverse = _inverse_root(s)
-        return s.mul_(inverse).div_(-self.width).exp_().mul_(inverse).div_(-2 * self.width)
+        """``-exp(-sqrt(s) / sigma) / (2 sigma sqrt(s))``."""
+        root = s.sqrt_()
+        return (root / -self.width).exp_().div_(root).div_(-2 * self.width)
 
 
 class InverseMultiquadric(Radial):
@@ -312,7 +322,8 @@ class InverseMultiquadric(Radial):
 
     def slope(self, s: Tensor) -> Tensor:
         """``-(c^2 + s)^(-3/2) / 2``."""
-        return s.add_(self.width**2).pow_(-1.5).mul_(-0.5)
+        inverse = s.add_(self.width**2).rsqrt_()
+        return (inverse.square() * inverse).mul_(-0.5)
 
 
 class RationalQuadratic(Radial):
@@ -368,9 +379,8 @@ class Energy(Radial):
         return -_root(s, self.r)
 
     def slope(self, s: Tensor) -> Tensor:
-        """``-(r/2) s^(r/2 - 1)``, and 0 at 0."""
-        inverse = _inverse_root(s)
-        return (inverse if self.r == 1 else inverse.pow_(2 - self.r)).mul_(-self.r / 2)
+        """``-(r/2) s^(r/2 - 1)``."""
+        return (s.rsqrt_() if self.r == 1 else s.pow_(self.r / 2 - 1)).mul_(-self.r / 2)
 
 
 class Mixture(Kernel):
@@ -437,8 +447,3 @@ def _root(s: Tensor, r: float = 1.0) -> Tensor:
     """``s^(r/2)`` whose derivatives are 0, not infinite, at 0."""
     apart = s > 0
     return torch.where(apart, s, 1).pow(r / 2) * apart
-
-
-def _inverse_root(s: Tensor) -> Tensor:
-    """``s^(-1/2)``, and 0 at 0."""
-    return s.rsqrt().masked_fill_(s == 0, 0)

@@ -52,7 +52,8 @@ class SteinKernel(Kernel):
     r"""The Stein kernel of a target and a radial kernel ``k = kappa(s)``, ``s = |x - y|^2``, whose mean under p is 0.
 
     .. math:: k_p(x, y) = s(x) \cdot s(y)\, k + s(x) \cdot \nabla_y k + s(y) \cdot \nabla_x k
-              + \mathrm{tr}\, \nabla_x \nabla_y k = s(x) \cdot s(y)\, \kappa - 2 (s(x) - s(y)) \cdot (x - y)\, \kappa' - 2 d\, \kappa' - 4 s\, \kappa''
+              + \mathrm{tr}\, \nabla_x \nabla_y k
+              = s(x) \cdot s(y)\, \kappa - 2 (s(x) - s(y)) \cdot (x - y)\, \kappa' - 2 d\, \kappa' - 4 s\, \kappa''
 
     Args:
         target: Score or log density; differentiable where the kernel is to be.

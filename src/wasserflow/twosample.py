@@ -81,7 +81,7 @@ def kale(
     bound = (kernel if isinstance(kernel, Kernel) else Custom(kernel)).bind(pooled, pooled)
     value = regularised.kale(x, y, bound, lam).value.item()
     orders = _orders(len(pooled), permutations, seed)
-    others = [regularised.kale(*pooled[o].split([len(x), len(y)]), bound, lam).value.item() for o in orders]
+    others = [regularised.kale(pooled[o[: len(x)]], pooled[o[len(x) :]], bound, lam).value.item() for o in orders]
     return TwoSample(value, _p_value(value, np.array(others)))
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "resume": "go on with a run, to its budget or past it",
     "sample": "draw samples from a run",
     "evaluate": "measure how close a run's samples are to held-out data",
+    "flow": "carry one cloud of points, table or picture onto another, without training",
     "plot": "draw a run's curves, samples over training, field and densities",
     "info": "versions, devices, data sets and extras on this machine",
 }
@@ -36,7 +37,7 @@ commands:
 wasserflow COMMAND --help explains a command.
 """
 
-OUT_OF_MEMORY = "out of memory: try a smaller --batch, --pool, --width or --size"
+OUT_OF_MEMORY = "out of memory: try a smaller --batch, --pool, --width or --size, or fewer points"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,13 +20,14 @@ from wasserflow.data.dataset import Dataset, Form, Split
 from wasserflow.data.folder import ARCHIVES, IMAGES, read_archive, read_folder
 from wasserflow.data.image import LARGEST, SMALLEST
 from wasserflow.data.named import SETS, data_folder, find, read_digits, read_named
-from wasserflow.data.raw import Raw
-from wasserflow.data.split import finish
+from wasserflow.data.picture import ink_points
+from wasserflow.data.raw import Part, Raw
+from wasserflow.data.split import check_values, finish
 from wasserflow.data.table import read_csv, read_parquet
 from wasserflow.data.toy import TOYS
 from wasserflow.errors import UserError, unknown
 
-__all__ = ["NAMES", "Batch", "Batches", "Dataset", "Form", "Split", "available", "data_folder", "load", "toy"]
+__all__ = ["NAMES", "Batch", "Batches", "Dataset", "Form", "Split", "available", "data_folder", "load", "read", "toy"]
 
 NAMES = ("digits", *SETS, *TOYS)
 
@@ -71,6 +72,39 @@ def load(source: str | Path | np.ndarray | Tensor, *, size: int | None = None, s
         return finish(_read_path(path, size, skip_corrupt), str(path), size, skip_corrupt)
     except OSError as error:
         raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}.") from error
+
+
+def read(source: str | Path, n: int, seed: int = 0) -> Raw:
+    """All samples of a source as they came: not split, not standardised, not copied into memory.
+
+    Args:
+        source: As for `load`, or the path of one picture, whose ink becomes points (`wasserflow.data.picture`).
+        n: How many points of a toy, or of a picture.
+        seed: Of those points.
+
+    Raises:
+        UserError: It is not there, or cannot be used; one sentence says why and what to do.
+    """
+    source = str(source)
+    if source in TOYS:
+        points = toy.sample(source, n, seed).numpy()
+        return Raw(source, Part(points), "ND", ("float32",), standardise=False)
+    if source in NAMES:
+        return read_digits() if source == "digits" else _read_known(source)
+    path = Path(os.path.abspath(os.path.expanduser(source)))
+    try:
+        _check_exists(path, source)
+        if path.is_file() and path.name.lower().endswith(IMAGES):
+            points = ink_points(path, n, np.random.default_rng(seed))
+            return Raw(str(path), Part(points), "ND", ("float32",), standardise=False)
+        raw = _read_path(path, None, False)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}.") from error
+    if not len(raw.train):
+        raise UserError(f"{raw.name} is empty.")
+    if raw.layout == "ND":
+        check_values(raw, raw.train)
+    return raw
 
 
 def available() -> dict[str, str]:

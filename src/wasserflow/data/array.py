@@ -14,7 +14,7 @@ from wasserflow.data.image import channels_first
 from wasserflow.data.raw import Part, Raw, encode_labels
 from wasserflow.errors import UserError
 
-__all__ = ["from_array", "read_idx_file", "read_npy", "read_npz", "to_numpy"]
+__all__ = ["from_array", "load_npy", "read_idx_file", "read_npy", "read_npz", "to_numpy"]
 
 ACCEPTED = (
     "uint8 images of shape (N, H, W), (N, H, W, C) or (N, C, H, W) with C of 1, 3 or 4, "
@@ -68,7 +68,7 @@ def from_array(
 
 def read_npy(path: Path) -> Raw:
     """The array in a .npy file; it is mapped, and copied only into its splits."""
-    return from_array(_load(path), str(path))
+    return from_array(load_npy(path), str(path))
 
 
 def read_npz(path: Path) -> Raw:
@@ -117,7 +117,8 @@ def _read_axes(array: np.ndarray, name: str) -> tuple[np.ndarray, str]:
     raise UserError(f"{form}: accepted are {ACCEPTED}.")
 
 
-def _load(path: Path) -> np.ndarray:
+def load_npy(path: Path) -> np.ndarray:
+    """The array in a .npy file as it is, memory-mapped; a `UserError` where there is none."""
     try:
         with path.open("rb") as file:  # np.load would answer any unknown content with talk of pickles
             if file.read(6) != b"\x93NUMPY":

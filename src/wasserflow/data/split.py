@@ -18,7 +18,7 @@ from wasserflow.data.image import SMALLEST, resize
 from wasserflow.data.raw import Part, Raw
 from wasserflow.errors import UserError
 
-__all__ = ["fingerprint", "finish", "hold_out"]
+__all__ = ["check_values", "fingerprint", "finish", "hold_out"]
 
 SEED = 20190609
 FEWEST = 20
@@ -57,7 +57,7 @@ def finish(raw: Raw, source: str, size: int | None = None, skip_corrupt: bool = 
             raise UserError(f"{raw.name} holds vectors, not images: leave out the size {size}.")
         for part in (raw.train, raw.test):
             if part is not None:
-                _check_finite(raw, part)
+                check_values(raw, part)
         column_mean, column_std = _moments(raw, train)
         transform, dtype, shape = None, np.float32, (raw.train.x.shape[1],)
         if raw.standardise:
@@ -137,7 +137,8 @@ def _image_transform(raw: Raw, size: int | None) -> Transform | None:
     return None if size is None or (height, width) == (size, size) else lambda block: resize(block, size)
 
 
-def _check_finite(raw: Raw, part: Part) -> None:
+def check_values(raw: Raw, part: Part) -> None:
+    """Raise a `UserError` that says where a number is not finite."""
     for start, block in _blocks(part):
         bad = ~np.isfinite(block)
         if bad.any():

@@ -51,6 +51,7 @@ def cloud_frames(
     clouds: Iterable[Tensor | np.ndarray],
     reference: Tensor | np.ndarray | None = None,
     titles: Sequence[str] | None = None,
+    around: Tensor | np.ndarray | None = None,
 ) -> list[Image.Image]:
     """One picture per cloud, with fixed axes, for `save_gif`.
 
@@ -58,6 +59,7 @@ def cloud_frames(
         clouds: Particles along a flow, each of shape ``(N, 2)``.
         reference: Data, shape ``(M, 2)``, drawn grey below; sets the axes (else the last cloud does).
         titles: What stands above each picture.
+        around: Points ``(K, 2)`` that set the axes instead.
 
     Returns:
         Pictures of 480 x 480 pixels.
@@ -69,7 +71,8 @@ def cloud_frames(
     if not history:
         return []
     data = None if reference is None else as_plane(reference)
-    bounds = limits(history[-1] if data is None else data)
+    widest = as_plane(around) if around is not None else history[-1] if data is None else data
+    bounds = limits(widest)
     figure = Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()

@@ -1,0 +1,197 @@
+"""The points of ``wasserflow flow``: read in any form, moved as vectors, written back in the form they had."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from runpy import run_path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wasserflow.data import read
+from wasserflow.data.dataset import Form
+from wasserflow.data.raw import Raw
+from wasserflow.data.toy import TOYS, log_density
+from wasserflow.data.write import check_target, write_samples
+from wasserflow.errors import UserError, unknown
+from wasserflow.metric import energy_distance
+from wasserflow.plot import cloud_frames, draw_samples, image_grid, save_gif
+
+__all__ = ["Cloud", "density", "read_clouds"]
+
+IN_MEMORY = 2**30
+"""Bytes up to which a target is taken into memory; a larger .npy file is read in blocks, at every step."""
+
+COMPARED = 5000
+SHOWN = 10_000
+SOME = 2000
+TILES = 36
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Particles and target in model space: images in [-1, 1], tables in standard deviations, points as they are.
+
+    Args:
+        particles: float32, (N, *).
+        target: (M, *), in memory or memory-mapped; None where it is known by its score.
+        form: How the source looked.
+    """
+
+    particles: Tensor
+    target: Tensor | np.memmap | None
+    form: Form
+
+    def check_out(self, out: Path, gif: Path | None) -> None:
+        """Raise a `UserError` if the points have no such form."""
+        size = self.form.shape[0]
+        drawn = self.form.is_image or self.form.shape == (2,)
+        if out.suffix.lower() != ".png":
+            check_target(out, self.form)
+        elif not drawn:
+            raise UserError(f"points of {size} numbers have no picture: give a .npy, .csv or .parquet file")
+        if gif is not None and not drawn:
+            raise UserError(f"points of {size} numbers have no animation: leave --gif out")
+
+    def write(self, moved: Tensor, out: Path) -> None:
+        """Write the particles in the source's own form, or draw them."""
+        if out.suffix.lower() == ".png":
+            points = moved.cpu() if self.form.is_image else torch.from_numpy(self.form.to_data(moved))
+            draw_samples(points[:SHOWN] if not self.form.is_image else points[:100], out)
+        else:
+            write_samples([moved.cpu()], len(moved), self.form, out)
+
+    def shown(self, particles: Tensor) -> Tensor:
+        """Those that an animation shows, in the data's units."""
+        if self.form.is_image:
+            return particles[:TILES].cpu()
+        return torch.from_numpy(self.form.to_data(particles[:: -(-len(particles) // SHOWN)]))
+
+    def animate(self, clouds: list[Tensor], gif: Path) -> None:
+        """Write the clouds as an animation."""
+        if self.form.is_image:
+            frames = [image_grid(cloud) for cloud in clouds]
+        else:
+            frames = cloud_frames(clouds, around=torch.cat([clouds[0], clouds[-1]]))  # neither end is cut off
+        save_gif(frames, gif)
+
+    def report(self, x: Tensor, moved: Tensor) -> list[str]:
+        """How far from the target the particles began and ended."""
+        if self.target is None:
+            return []
+        y = torch.as_tensor(np.array(self.target[:: -(-len(self.target) // COMPARED)])).flatten(1)
+        before, after = (energy_distance(p[:: -(-len(p) // COMPARED)].cpu().flatten(1), y) for p in (x, moved))
+        return [f"energy distance to the target: {before:.4g} before, {after:.4g} after (0: none)"]
+
+
+def read_clouds(source: str, target: str | None, n: int | None, seed: int, standardise: bool | None) -> Cloud:
+    """Read both ends of a flow and bring them into one space.
+
+    Args:
+        source: As for `wasserflow.data.read`, or ``normal``.
+        target: Likewise; None for a target known by its score.
+        n: Points of a toy, a picture or ``normal``, and the most that are moved; None: 2,000, and all.
+        seed: Of those.
+        standardise: Whether columns are measured in the target's standard deviations; None: those of tables are.
+
+    Raises:
+        UserError: If one cannot be read, or the two do not fit together.
+    """
+    there = None if target is None else read(target, n or SOME, seed + 1)
+    here = _normal(there, n or SOME, seed) if source == "normal" else read(source, n or SOME, seed)
+    if there is None:
+        form = Form((here.train.x.shape[1],), "ND", here.dtypes, columns=here.columns)
+        if here.layout != "ND":
+            raise UserError("a target known by its score moves vectors, not images")
+        return Cloud(torch.from_numpy(_rows(here, n, seed).astype(np.float32)), None, form)
+    if (here.layout == "ND") != (there.layout == "ND") or here.train.x.shape[1:] != there.train.x.shape[1:]:
+        raise UserError(
+            f"{here.name} has samples of shape {here.train.x.shape[1:]} and {there.name} of shape "
+            f"{there.train.x.shape[1:]}: they must be alike"
+        )
+    values = _all(there)
+    if here.layout != "ND":
+        form = Form(tuple(here.train.x.shape[1:]), here.layout, here.dtypes)
+        x, y = (form.to_model(torch.from_numpy(np.ascontiguousarray(v))) for v in (_rows(here, n, seed), values))
+        return Cloud(x, y, form)
+    order = _order(here, there)
+    mean = std = None
+    if standardise or (standardise is None and here.columns is not None):
+        mean, std = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
+        std[std == 0] = 1
+        values = (values - mean) / std
+    if not isinstance(values, np.memmap):
+        values = torch.from_numpy(np.asarray(values, np.float32)[:, order])
+        if mean is not None and std is not None:
+            mean, std = mean[order], std[order]
+    elif order != list(range(values.shape[1])):
+        raise UserError("a target in a file has its columns in the source's order")
+    x = _rows(here, n, seed)
+    if mean is not None and std is not None and source != "normal":
+        x = (x - mean) / std
+    given = (None, None) if mean is None or std is None else (tuple(mean.tolist()), tuple(std.tolist()))
+    form = Form((x.shape[1],), "ND", here.dtypes, *given, here.columns)
+    return Cloud(torch.from_numpy(np.ascontiguousarray(x, np.float32)), values, form)
+
+
+def density(words: str) -> Callable[[Tensor], Tensor]:
+    """A target known by its density: a toy's, or ``FILE.py:NAME``.
+
+    Raises:
+        UserError: If there is no such toy, file or function.
+    """
+    path, colon, name = words.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        if words in TOYS or not words.endswith(".py"):
+            return log_density(words)
+        raise UserError(f"{words} is a file: say which function, as in {words}:score")
+    if not Path(path).is_file():
+        raise UserError(f"no such file: {path}")
+    try:
+        names = run_path(path)
+    except Exception as error:
+        raise UserError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    functions = [key for key, value in names.items() if callable(value) and not key.startswith("_")]
+    if not callable(names.get(name)):
+        raise unknown(f"function of {path}", name, functions)
+    return names[name]
+
+
+def _normal(there: Raw | None, n: int, seed: int) -> Raw:
+    from wasserflow.data.raw import Part
+
+    if there is not None and there.layout != "ND":
+        noise = np.random.default_rng(seed).normal(127.5, 64, (n, *there.train.x.shape[1:]))
+        return Raw("normal", Part(noise.clip(0, 255).round().astype(np.uint8)), there.layout, there.dtypes)
+    d = 2 if there is None else there.train.x.shape[1]
+    noise = np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
+    dtypes, columns = (("float32",), None) if there is None else (there.dtypes, there.columns)
+    return Raw("normal", Part(noise), "ND", dtypes, columns=columns)
+
+
+def _rows(raw: Raw, most: int | None, seed: int) -> np.ndarray:
+    """The samples that are moved: all, or ``most`` of them."""
+    count = len(raw.train)
+    rows = np.arange(count) if raw.train.rows is None else np.asarray(raw.train.rows)
+    if most is not None and count > most:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+    return np.asarray(raw.train.x[rows])
+
+
+def _all(raw: Raw) -> np.ndarray:
+    x = raw.train.x
+    if isinstance(x, np.memmap) and x.nbytes > IN_MEMORY and raw.train.rows is None and raw.layout == "ND":
+        return x
+    return np.asarray(x if raw.train.rows is None else x[raw.train.rows])
+
+
+def _order(here: Raw, there: Raw) -> list[int]:
+    """Columns of the target in the source's order, by name where both have names."""
+    if here.columns is None or there.columns is None:
+        return list(range(here.train.x.shape[1]))
+    if missing := sorted(set(here.columns) ^ set(there.columns)):
+        raise UserError(
+            f"{here.name} and {there.name} must have the same columns: only one has {', '.join(missing[:5])}"
+        )
+    return [there.columns.index(name) for name in here.columns]
