@@ -274,7 +274,7 @@ class Gaussian(Radial):
         return total
 
     def _rates(self) -> Iterator[tuple[float, int]]:
-        """``1 / (2 sigma^2)``, the widest kernel first, and how often the last is squared to give this; 0: it is not."""
+        """``1 / (2 sigma^2)``, the widest kernel first, and how often the last is squared to give it; 0: it is not."""
         before = 0.0
         for width in self.widths:
             rate = 0.5 / width**2

@@ -195,7 +195,7 @@ class _Sorter:
         while start < packed.size:
             stop = min(start + PART, packed.size)
             if stop < packed.size:  # not between equal numbers
-                stop = int(np.searchsorted(bits.ravel(), bits.flat[stop - 1] | INDEX, "right"))
+                stop = int(np.searchsorted(packed, _largest(packed[stop - 1]), "right"))
             seen += self._read(packed[start:stop], start, seen, out)
             start = stop
 
@@ -237,3 +237,9 @@ class _Sorter:
         middle = (particles + held / 2) / n - (targets + (last + 1 - first - held) / 2) / m
         which = np.repeat(left - np.cumsum(held) + held, held) + np.arange(held.sum())
         force[which] = np.repeat(middle, held)
+
+
+def _largest(number: np.float64) -> np.float64:
+    """The largest number that a column written into the low bits can make of this one."""
+    bits = number.view(np.int64)
+    return (bits | INDEX if number >= 0 else bits & ~INDEX).view(np.float64)
