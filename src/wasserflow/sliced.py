@@ -206,14 +206,18 @@ class _Sorter:
         place = np.flatnonzero(column < self.n)
         count = len(place)
         force = place * (-1 / self.m)
-        force += self.order[seen : seen + count] - start / self.m
+        force += self.order[seen : seen + count]
+        if start:
+            force -= start / self.m
         bits &= ~INDEX
         same = packed[1:] == packed[:-1]
         same[self.n + self.m - 1 :: self.n + self.m] = False  # the last of a shadow and the first of the next
         tied = np.flatnonzero(same)
         if len(tied):
             self._settle_ties(force, tied, place, start, seen)
-        goal = column.take(place) + self.target[seen : seen + count]
+        goal = column.take(place).astype(np.int64)
+        if self.rows > 1:
+            goal += self.target[seen : seen + count]
         out.view(-1).scatter_(0, torch.from_numpy(goal), torch.from_numpy(force).float())
         return count
 
