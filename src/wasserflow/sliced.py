@@ -82,7 +82,7 @@ def sliced_velocity(z: Tensor, x: Tensor, y: Tensor, xi: Tensor, weights: Tensor
     """
     total, xi = torch.zeros_like(z), xi.to(z)
     if z is x and weights is None and z.device.type == "cpu" and z.dtype == torch.float32:
-        sorter = _Sorter(len(x), len(y))
+        sorter = _Sorter(len(x), len(y), len(xi))
         at_once = min(len(xi), max(sorter.rows, PROJECTED))
         shadows, forces = z.new_empty(at_once, len(x) + len(y)), z.new_empty(at_once, len(x))
         for block in xi.split(at_once):
@@ -158,13 +158,14 @@ class _Sorter:
     Args:
         n: Number of particles.
         m: Number of target points.
+        slices: How many shadows there will be.
     """
 
-    def __init__(self, n: int, m: int) -> None:
+    def __init__(self, n: int, m: int, slices: int) -> None:
         if n + m >= 2**29:
             raise UserError(f"{n:,} particles and {m:,} target points are too many for one sort: give a batch")
         self.n, self.m = n, m
-        self.rows = max(1, PART // (n + m))  # shadows sorted at a time
+        self.rows = max(1, min(slices, PART // (n + m)))  # shadows sorted at a time
         row, rank = np.divmod(np.arange(self.rows * n), n)
         self.target = row * n  # where a particle's force goes, less its column
         # Particle k has `rank` particles and `place - row * size - rank` targets before it, and half of itself.
