@@ -2,21 +2,25 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import tyro
+from numpy import ptp
+from torch import Tensor
 
 from wasserflow.errors import UserError
 from wasserflow.files import whole_or_nothing
 from wasserflow.plot import save_figure
+from wasserflow.plot.figure import DATA, SAMPLES, limits
+from wasserflow.plot.scatter import as_plane, draw_cloud
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["GREY", "PALETTE", "cli", "make_folder", "save"]
+__all__ = ["GREY", "PALETTE", "cli", "cloud_panels", "make_folder", "save"]
 
 GREY = "#9a9a9a"
 PALETTE = ("#1f5fbf", "#c8531c", "#2b8a3e", "#8a3ffc")
@@ -38,6 +42,29 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {path}: {error.strerror}; give another --out") from error
+
+
+def cloud_panels(histories: Mapping[str, Sequence[Tensor]], data: Tensor | None, titles: Sequence[str]) -> "Figure":
+    """Clouds (N, 2) along flows: a row per flow, a column per time, the data (M, 2) in grey."""
+    from matplotlib.figure import Figure
+
+    starts = [clouds[0] for clouds in histories.values()]
+    ends = [clouds[-1] for clouds in histories.values()] if data is None else [data]
+    window = limits(torch.cat([*ends, *starts]).numpy())
+    wide, high = ptp(window, axis=1)
+    size = (0.4 + 2.6 * len(titles) * wide / high, 2.7 * len(histories) + 0.2)
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
+    panels = figure.subplots(len(histories), len(titles), sharex=True, sharey=True, squeeze=False)
+    for row, (name, clouds) in zip(panels, histories.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=11)
+        for axes, cloud in zip(row, clouds, strict=True):
+            if data is not None:
+                draw_cloud(axes, as_plane(data), DATA, window, alpha=0.5)
+            draw_cloud(axes, as_plane(cloud), SAMPLES, window).set_sizes([5])
+            axes.set(xticks=[], yticks=[])
+    for axes, title in zip(panels[0], titles, strict=True):
+        axes.set_title(title, fontsize=10)
+    return figure
 
 
 def save(figure: "Figure", numbers: Any, out: Path, name: str) -> None:

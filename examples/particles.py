@@ -14,11 +14,10 @@ arXiv 2302.01075, and its authors' particle experiments.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
-from common import cli, make_folder, save
-from numpy import ptp
+from common import cli, cloud_panels, make_folder, save
 from PIL import Image
 from torch import Tensor
 
@@ -26,11 +25,6 @@ import wasserflow as wf
 from wasserflow.data import toy
 from wasserflow.metric import energy_distance
 from wasserflow.plot import cloud_frames, evenly, save_gif
-from wasserflow.plot.figure import DATA, SAMPLES, limits
-from wasserflow.plot.scatter import draw_cloud
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["eight_gaussians", "funnel_score", "in_neck", "langevin", "main"]
 
@@ -103,7 +97,9 @@ def main(
         numbers |= {"share in the neck, y < -1": neck, "lowest y": lowest}
     for name, value in numbers.items():
         print(f"{name}: {value}")
-    save(_picture(histories, fresh[:4000], steps), numbers, out, target)
+    times = [round(steps * share) for share in (0, 0.1, 0.3, 1)]
+    rows = {name: [clouds[k] for k in times] for name, clouds in histories.items()}
+    save(cloud_panels(rows, fresh[:4000], [f"step {k:,}" for k in times]), numbers, out, target)
     _animate(histories, fresh[:1000], out / f"{target}.gif")
     return numbers
 
@@ -111,27 +107,6 @@ def main(
 def in_neck(points: Tensor) -> float:
     """The share of points (N, 2) below y = -1."""
     return (points[:, 1] < -1).float().mean().item()
-
-
-def _picture(histories: dict[str, list[Tensor]], data: Tensor, steps: int) -> "Figure":
-    """One row per method, one column per time, the target in grey."""
-    from matplotlib.figure import Figure
-
-    times = [round(steps * share) for share in (0, 0.1, 0.3, 1)]
-    window = limits(torch.cat([data, *(clouds[0] for clouds in histories.values())]).numpy())
-    wide, high = ptp(window, axis=1)
-    size = (0.4 + 2.6 * len(times) * wide / high, 2.7 * len(histories) + 0.2)
-    figure = Figure(figsize=size, dpi=130, layout="constrained")
-    panels = figure.subplots(len(histories), len(times), sharex=True, sharey=True, squeeze=False)
-    for row, (name, clouds) in zip(panels, histories.items(), strict=True):
-        row[0].set_ylabel(name, fontsize=11)
-        for axes, k in zip(row, times, strict=True):
-            draw_cloud(axes, data.numpy(), DATA, window, alpha=0.5)
-            draw_cloud(axes, clouds[k].numpy(), SAMPLES, window).set_sizes([5])
-            axes.set(xticks=[], yticks=[])
-    for axes, k in zip(panels[0], times, strict=True):
-        axes.set_title(f"step {k:,}", fontsize=10)
-    return figure
 
 
 def _animate(histories: dict[str, list[Tensor]], data: Tensor, path: Path) -> None:

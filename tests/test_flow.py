@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from wasserflow.errors import UserError
-from wasserflow.flow import flow
+from wasserflow.flow import CHECK_EVERY, Diverged, flow
+from wasserflow.kernel import Gaussian
+from wasserflow.particle import MMDField
 
 
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("rk4", 4)])
@@ -53,3 +55,65 @@ def test_bad_settings(arguments, message):
 def test_exploding_particles_are_reported():
     with pytest.raises(UserError, match="no longer finite"):
         flow(torch.ones(2, 2), lambda x, t: x**3, steps=60, step_size=1.0)
+
+
+class Growing:
+    """An energy that falls and then grows for ever, without a number that is not finite."""
+
+    def __init__(self, turn):
+        self.turn = turn
+
+    def __call__(self, x, t):
+        return torch.ones_like(x)
+
+    def energy(self, x, t):
+        return (x.mean() - self.turn) ** 2
+
+
+def test_persistently_growing_energy_ends_a_flow_with_the_best_particles():
+    logged = []
+    with pytest.raises(Diverged, match="the energy has grown from") as caught:
+        flow(torch.zeros(3, 1), Growing(10.0), steps=10_000, step_size=0.1, log=lambda k, e: logged.append((k, e)))
+    assert caught.value.step == 100
+    torch.testing.assert_close(caught.value.particles, torch.full((3, 1), 10.0))
+    assert [k for k, _ in logged] == list(range(0, logged[-1][0] + 1, CHECK_EVERY))
+    assert logged[-1][1] > logged[0][1]
+
+
+def test_an_energy_that_wavers_below_its_start_ends_nothing():
+    class Wavering(Growing):
+        def energy(self, x, t):
+            return 1 / (1 + t) + 0.4 * math.sin(0.05 * t) ** 2
+
+    flow(torch.zeros(3, 1), Wavering(0), steps=2000)
+
+
+def test_particles_that_are_not_finite_are_given_back_as_they_were():
+    with pytest.raises(Diverged) as caught:
+        flow(torch.ones(2, 2), lambda x, t: x**3, steps=60, step_size=1.0)
+    assert caught.value.step == 0
+    assert torch.equal(caught.value.particles, torch.ones(2, 2))
+
+
+def test_step_size_may_follow_the_step():
+    seen = []
+    flow(torch.zeros(1, 1), lambda x, t: seen.append(t) or torch.ones_like(x), steps=4, step_size=lambda k: 1.0 + k)
+    assert seen == [0, 1, 3, 6]
+
+
+def test_noise_moves_where_the_field_is_evaluated_and_nothing_else():
+    """One step of v(x + beta u), with u from the seed; a beta of 0 is the plain step."""
+    x, y = torch.randn(5, 2), torch.randn(7, 2) + 1
+    field = MMDField(y, Gaussian(1.0))
+    u = torch.randn(5, 2, generator=torch.Generator().manual_seed(4))
+    moved = flow(x, field, steps=1, step_size=0.5, noise=0.3, seed=4)
+    torch.testing.assert_close(moved, x + 0.5 * field.at(x)(x + 0.3 * u))
+    torch.testing.assert_close(flow(x, field, steps=3, noise=lambda k: 0.0), flow(x, field, steps=3))
+
+
+@pytest.mark.parametrize("arguments", [{"noise": -1.0}, {"noise": 0.1, "solver": "heun"}])
+def test_bad_noise(arguments):
+    with pytest.raises(UserError, match="noise"):
+        flow(torch.zeros(2, 2), MMDField(torch.zeros(2, 2)), steps=1, **arguments)
+    with pytest.raises(UserError, match=r"field\.at"):
+        flow(torch.zeros(2, 2), lambda x, t: x, steps=1, noise=0.1)

@@ -82,7 +82,7 @@ def sliced_velocity(z: Tensor, x: Tensor, y: Tensor, xi: Tensor, weights: Tensor
     """
     total, xi = torch.zeros_like(z), xi.to(z)
     if z is x and weights is None and z.device.type == "cpu" and z.dtype == torch.float32:
-        sorter = _Sorter(len(x), len(y))
+        sorter = _Sorter(len(x), len(y), len(xi))
         at_once = min(len(xi), max(sorter.rows, PROJECTED))
         shadows, forces = z.new_empty(at_once, len(x) + len(y)), z.new_empty(at_once, len(x))
         for block in xi.split(at_once):
@@ -158,13 +158,14 @@ class _Sorter:
     Args:
         n: Number of particles.
         m: Number of target points.
+        slices: How many shadows there will be.
     """
 
-    def __init__(self, n: int, m: int) -> None:
+    def __init__(self, n: int, m: int, slices: int) -> None:
         if n + m >= 2**29:
             raise UserError(f"{n:,} particles and {m:,} target points are too many for one sort: give a batch")
         self.n, self.m = n, m
-        self.rows = max(1, PART // (n + m))  # shadows sorted at a time
+        self.rows = max(1, min(slices, PART // (n + m)))  # shadows sorted at a time
         row, rank = np.divmod(np.arange(self.rows * n), n)
         self.target = row * n  # where a particle's force goes, less its column
         # Particle k has `rank` particles and `place - row * size - rank` targets before it, and half of itself.
@@ -195,7 +196,7 @@ class _Sorter:
         while start < packed.size:
             stop = min(start + PART, packed.size)
             if stop < packed.size:  # not between equal numbers
-                stop = int(np.searchsorted(bits.ravel(), bits.flat[stop - 1] | INDEX, "right"))
+                stop = int(np.searchsorted(packed, _largest(packed[stop - 1]), "right"))
             seen += self._read(packed[start:stop], start, seen, out)
             start = stop
 
@@ -206,14 +207,18 @@ class _Sorter:
         place = np.flatnonzero(column < self.n)
         count = len(place)
         force = place * (-1 / self.m)
-        force += self.order[seen : seen + count] - start / self.m
+        force += self.order[seen : seen + count]
+        if start:
+            force -= start / self.m
         bits &= ~INDEX
         same = packed[1:] == packed[:-1]
         same[self.n + self.m - 1 :: self.n + self.m] = False  # the last of a shadow and the first of the next
         tied = np.flatnonzero(same)
         if len(tied):
             self._settle_ties(force, tied, place, start, seen)
-        goal = column.take(place) + self.target[seen : seen + count]
+        goal = column.take(place).astype(np.int64)
+        if self.rows > 1:
+            goal += self.target[seen : seen + count]
         out.view(-1).scatter_(0, torch.from_numpy(goal), torch.from_numpy(force).float())
         return count
 
@@ -237,3 +242,9 @@ class _Sorter:
         middle = (particles + held / 2) / n - (targets + (last + 1 - first - held) / 2) / m
         which = np.repeat(left - np.cumsum(held) + held, held) + np.arange(held.sum())
         force[which] = np.repeat(middle, held)
+
+
+def _largest(number: np.float64) -> np.float64:
+    """The largest number that a column written into the low bits can make of this one."""
+    bits = number.view(np.int64)
+    return (bits | INDEX if number >= 0 else bits & ~INDEX).view(np.float64)

@@ -78,7 +78,7 @@ def kale(
     x, y = _pair(x, y)
     pooled = torch.cat([x, y])
     kernel = Gaussian("median") if kernel is None else kernel
-    bound = (kernel if isinstance(kernel, Kernel) else Custom(kernel)).bind(pooled, pooled)
+    bound = (kernel if isinstance(kernel, Kernel) else Custom(kernel)).bind(pooled[::2], pooled[1::2])
     value = regularised.kale(x, y, bound, lam).value.item()
     orders = _orders(len(pooled), permutations, seed)
     others = [regularised.kale(pooled[o[: len(x)]], pooled[o[len(x) :]], bound, lam).value.item() for o in orders]
@@ -89,10 +89,11 @@ def _test(x: Tensor, y: Tensor, kernel: Kernel, permutations: int, seed: int) ->
     """The U-statistic of all labellings at once: one pass through the pooled Gram matrix, in tiles."""
     n, m = len(x), len(y)
     pooled = torch.cat([x, y])
-    kernel = kernel.bind(pooled, pooled)  # the same for every labelling
+    kernel = kernel.bind(pooled[::2], pooled[1::2])  # the same for every labelling
+    orders = _orders(n + m, permutations, seed)
     first = pooled.new_zeros(n + m, permutations + 1)  # a column per labelling: 1 where a point counts as of x
     first[:n, 0] = 1
-    for column, order in enumerate(_orders(n + m, permutations, seed), 1):
+    for column, order in enumerate(orders, 1):
         first[order[:n], column] = 1
     both = torch.cat([first, torch.ones_like(first[:, :1])], 1)
     sums, diagonal = kernel.combine(pooled, pooled, both), kernel.diagonal(pooled)

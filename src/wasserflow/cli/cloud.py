@@ -113,7 +113,7 @@ def read_clouds(source: str, target: str | None, n: int | None, seed: int, stand
     values = _all(there)
     if here.layout != "ND":
         form = Form(tuple(here.train.x.shape[1:]), here.layout, here.dtypes)
-        x, y = (form.to_model(torch.from_numpy(np.ascontiguousarray(v))) for v in (_rows(here, n, seed), values))
+        x, y = (form.to_model(torch.from_numpy(np.array(v, order="C"))) for v in (_rows(here, n, seed), values))
         return Cloud(x, y, form)
     order = _order(here, there)
     mean = std = None

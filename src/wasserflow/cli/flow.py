@@ -193,7 +193,8 @@ def _now(step_size: float | Callable[[int], float]) -> float:
 def _kernel(flags: FlowFlags) -> Any:
     from wasserflow import kernel
 
-    name, width = flags.kernel, _bandwidth(flags.bandwidth)
+    name: str | None = flags.kernel
+    width: Any = _bandwidth(flags.bandwidth)
     if name is None:
         name = "imq" if flags.field == "ksd" else "gaussian"
     if width is not None and name in ("rq", "energy", "linear"):
@@ -217,10 +218,10 @@ def _bandwidth(words: str | None) -> Any:
     if words is None:
         return None
     try:
-        numbers = tuple(map(float, words.split(",")))
+        numbers = [float(word) for word in words.split(",")]
     except ValueError:
         return words
-    return list(numbers) if len(numbers) > 1 else numbers[0]
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _weights(path: Path | None) -> Any:

@@ -1,0 +1,227 @@
+"""``wasserflow flow``: clouds, tables, images and pictures in, the same form out; mistakes in one sentence."""
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from pyarrow import csv
+
+from wasserflow.cli import main
+from wasserflow.data import load
+
+RNG = np.random.default_rng(0)
+QUICK = ["--steps", "60"]
+
+
+@pytest.fixture
+def points(here):
+    """a.npy (float32), b.npy (float64) and far.npy, a few hundred points of the plane each."""
+    np.save("a.npy", RNG.standard_normal((200, 2)).astype(np.float32))
+    np.save("b.npy", RNG.standard_normal((150, 2)) * 0.5 + [3, -1])
+    np.save("wide.npy", RNG.standard_normal((30, 5)))
+    return ["--source", "a.npy", "--target", "b.npy", *QUICK]
+
+
+def energy(words):
+    return [float(line.split("energy")[1]) for line in words.splitlines() if line.startswith("step ")]
+
+
+@pytest.mark.parametrize(
+    "field", [["mmd"], ["mmd", "--kernel", "rq"], ["energy"], ["energy", "--r", "1.5"], ["sliced"], ["kale"], ["drmmd"]]
+)
+def test_points_come_closer_and_keep_their_type(done, points, field):
+    said = done("flow", *points, "--field", *field, "--out", "c.npy")
+    moved = np.load("c.npy")
+    assert (moved.dtype, moved.shape) == (np.float32, (200, 2))
+    energies = energy(said)
+    assert energies[-1] < energies[0]
+    before, after = (float(word) for word in said.split("target: ")[1].replace(",", "").split()[:3:2])
+    assert after < before
+    assert "200 points -> c.npy" in said
+
+
+def test_the_log_holds_the_energies(done, points):
+    said = done("flow", *points, "--field", "energy", "--out", "c.npy", "--log", "log.jsonl")
+    lines = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 50, 60]
+    assert [line["energy"] for line in lines] == pytest.approx(energy(said), rel=1e-3)
+
+
+def test_tables_keep_columns_and_units(done, here):
+    rng = np.random.default_rng(0)
+    ours = np.stack([rng.normal(170, 9, 90), rng.integers(0, 4, 90)], 1)
+    theirs = np.stack([rng.integers(3, 9, 90), rng.normal(185, 4, 90)], 1)
+    Path("a.csv").write_text("height,children\n" + "".join(f"{h:.2f},{c:.0f}\n" for h, c in ours))
+    Path("b.csv").write_text("children,height\n" + "".join(f"{c:.0f},{h:.2f}\n" for c, h in theirs))
+    done("flow", "--source", "a.csv", "--target", "b.csv", "--field", "energy", "--out", "c.csv", "--steps", "200")
+    table = csv.read_csv("c.csv")
+    assert table.column_names == ["height", "children"]
+    assert str(table.schema.field("children").type) == "int64"
+    height, children = (table.column(name).to_numpy() for name in table.column_names)
+    assert abs(height.mean() - 185) < 2
+    assert abs(children.mean() - 5.5) < 0.5
+
+
+def test_images_stay_images(done, here):
+    pixels = load("digits").train.x[:60, 0].numpy()
+    np.save("a.npy", RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    np.save("b.npy", pixels)
+    done("flow", "--source", "a.npy", "--target", "b.npy", "--field", "sliced", "--out", "c", "--gif", "c.gif", *QUICK)
+    assert len(list(Path("c").glob("*.png"))) == 40
+    done("flow", "--source", "a.npy", "--target", "b.npy", "--field", "energy", "--out", "c.npy", "-n", "10", *QUICK)
+    moved = np.load("c.npy")
+    assert (moved.dtype, moved.shape) == (np.uint8, (10, 8, 8))
+
+
+def test_two_pictures_morph(done, here):
+    for name, shape in (("disc", "ellipse"), ("box", "rectangle")):
+        picture = Image.new("L", (60, 40), 255)
+        getattr(ImageDraw.Draw(picture), shape)((10, 8, 35, 30), fill=0)
+        picture.save(f"{name}.png")
+    words = ["--source", "disc.png", "--target", "box.png", "--field", "sliced", "-n", "400", *QUICK]
+    done("flow", *words, "--out", "moved.npy", "--gif", "morph.gif")
+    with Image.open("morph.gif") as film:
+        assert getattr(film, "n_frames", 1) > 20
+    moved = np.load("moved.npy")
+    # The box in units of half the longer side: pixels 10 to 36 of 60, and 8 to 31 of 40 from above.
+    np.testing.assert_allclose(moved.min(0), [-20 / 30, -11 / 30], atol=0.08)
+    np.testing.assert_allclose(moved.max(0), [6 / 30, 12 / 30], atol=0.08)
+
+
+def test_targets_known_by_their_density(done, here):
+    Path("target.py").write_text(
+        "def score(x):\n    return 3 - x\n\ndef log_p(x):\n    return -(x - 3).square().sum(1) / 2\n"
+    )
+    for name, field in (("score", "svgd"), ("log_p", "svgd"), ("log_p", "ksd")):
+        done(
+            "flow",
+            "--source",
+            "normal",
+            "--target",
+            f"target.py:{name}",
+            "--field",
+            field,
+            "--out",
+            "c.npy",
+            "-n",
+            "50",
+        )
+        assert np.load("c.npy").mean() > 0.5
+    np.testing.assert_array_equal(np.load("c.npy").shape, (50, 2))
+    done("flow", "--source", "normal", "--target", "wide-ring", "--field", "svgd", "--out", "c.png", "-n", "50", *QUICK)
+
+
+def test_toys_weights_batches_and_noise(done, points):
+    np.save("w.npy", (np.load("b.npy")[:, 0] > 3).astype(float))
+    done("flow", *points, "--field", "energy", "--weights", "w.npy", "--out", "c.npy", "--steps", "400")
+    assert np.load("c.npy")[:, 0].mean() > 3.2
+    done("flow", *points, "--field", "sliced", "--batch", "50", "--out", "c.npy")
+    done("flow", *points, "--noise", "1", "--bandwidth", "0.5,1,2", "--out", "c.npy")
+    done("flow", "--source", "normal", "--target", "ring", "--out", "c.parquet", "-n", "100", *QUICK)
+
+
+def test_same_seed_same_points(done, points):
+    for name in ("c.npy", "d.npy"):
+        done("flow", *points, "--field", "sliced", "--noise", "0.1", "--out", name)
+    np.testing.assert_array_equal(np.load("c.npy"), np.load("d.npy"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--field", "mdm"], "--field"),
+        (["--kernel", "gaus"], "--kernel"),
+        (["--bandwidth", "medain"], "Did you mean median"),
+        (["--bandwidth", "-1"], "positive"),
+        (["--bandwidth", "1,2", "--kernel", "laplace"], "one bandwidth"),
+        (["--bandwidth", "1", "--kernel", "rq"], "no bandwidth"),
+        (["--field", "energy", "--kernel", "rq"], "its own kernel"),
+        (["--field", "energy", "--r", "2"], "0 < r < 2"),
+        (["--field", "sliced", "--r", "1.5"], "--field energy"),
+        (["--field", "sliced", "--slices", "0"], "at least one slice"),
+        (["--field", "kale", "--lam", "0"], "lambda"),
+        (["--field", "kale", "--kernel", "energy"], "positive definite"),
+        (["--field", "svgd"], "unknown toy with a density"),
+        (["--steps", "0"], "--steps"),
+        (["-n", "1"], "--points"),
+        (["--step-size", "nan"], "--step-size"),
+        (["--noise", "-1"], "--noise"),
+        (["--batch", "0"], "batch"),
+        (["--seed", "99999999999999999999"], "--seed"),
+        (["--device", "gpu"], "no device"),
+        (["--source", "wide.npy"], "must be alike"),
+        (["--target", "missing.npy"], "no such file"),
+        (["--target", "rign"], "Did you mean ring"),
+        (["--weights", "missing.npy"], "no such file"),
+        (["--weights", "a.npy"], "one number per target point"),
+        (["--out", "c.txt"], "cannot write samples"),
+        (["--out", "c"], "a folder is for images"),
+        (["--out", "no/c.npy"], "no folder"),
+        (["--gif", "c.mp4"], ".gif"),
+    ],
+)
+def test_bad_words(refused, points, words, says):
+    assert says in refused("flow", *points, "--out", "c.npy", *words)
+
+
+def test_bad_files(refused, points):
+    bad = np.load("b.npy")
+    bad[7, 1] = np.nan
+    np.save("nan.npy", bad)
+    assert "row 7" in refused("flow", *points, "--target", "nan.npy", "--out", "c.npy")
+    Path("short.npy").write_bytes(Path("b.npy").read_bytes()[:200])
+    assert "truncated" in refused("flow", *points, "--source", "short.npy", "--out", "c.npy")
+    Path("t.csv").write_text("x,y\n" + "1,2\n3,5\n" * 20)
+    Path("u.csv").write_text("x,z\n" + "1,2\n3,5\n" * 20)
+    assert "same columns: only one has y, z" in refused(
+        "flow", "--source", "t.csv", "--target", "u.csv", "--out", "c.csv"
+    )
+    Image.new("L", (30, 30), 255).save("white.png")
+    assert "one colour" in refused("flow", "--source", "white.png", "--target", "ring", "--out", "c.npy")
+    Path("broken.py").write_text("def score(x):\n    return y\n\nx = 1 / 0\n")
+    svgd = ["flow", "--source", "a.npy", "--field", "svgd", "--out", "c.npy", "--target"]
+    assert "ZeroDivisionError" in refused(*svgd, "broken.py:score")
+    assert "say which function" in refused(*svgd, "broken.py")
+    Path("fine.py").write_text("def score(x):\n    return -x\n")
+    assert "Did you mean score" in refused(*svgd, "fine.py:scor")
+    wide = [word if word not in ("a.npy", "b.npy") else "wide.npy" for word in points]
+    assert "no picture" in refused("flow", *wide, "--out", "c.png")
+    assert "no animation" in refused("flow", *wide, "--out", "c.npy", "--gif", "c.gif")
+
+
+def test_a_flow_that_diverges_keeps_its_best_particles(run, points):
+    words = ["flow", *points, "--kernel", "linear", "--step-size", "3", "--steps", "5000", "--out", "c.npy"]
+    said = run(*words)
+    assert said.code == 2
+    assert "c.npy holds the particles of step 0" in said.err
+    assert "try a smaller step size" in said.err
+    np.testing.assert_array_equal(np.load("c.npy"), np.load("a.npy"))
+
+
+def test_an_interrupt_keeps_the_particles(points, monkeypatch, capsys):
+    from wasserflow.particle import MMDField
+
+    calls = []
+    whole = MMDField.at
+
+    def at(self, *given):
+        calls.append(1)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return whole(self, *given)
+
+    monkeypatch.setattr(MMDField, "at", at)
+    assert main(["flow", *points, "--out", "c.npy"]) == 130
+    assert "c.npy holds the particles of step 19" in capsys.readouterr().err
+    assert len(np.load("c.npy")) == 200
+
+
+def test_a_full_disk_leaves_nothing(refused, points, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("wasserflow.files._flush", full)
+    assert "No space left on device" in refused("flow", *points, "--out", "c.npy")
