@@ -232,6 +232,33 @@ def test_given_samples_are_noised_first_and_small_groups_filled_with_data():
     torch.testing.assert_close(kept, start)
 
 
+def test_the_denoiser_takes_noise_off():
+    """On images of one grey level each, whose mean is nearly all there is to know."""
+    greys = torch.linspace(-1, 1, 400).view(400, 1, 1, 1).expand(400, 1, 8, 8)
+    model = make((1, 8, 8), data=greys, width=4, denoiser=8, batch=32)
+    fit = SimpleNamespace(denoiser=Fit(model.denoiser, 3e-3))
+    fit.denoiser.minimise = lambda loss, fit=fit.denoiser: Fit.minimise(fit, [loss])
+    rng = torch.Generator().manual_seed(0)
+    for step in range(60):
+        model.learn_to_denoise(greys[torch.randperm(400, generator=rng)[:32]], fit, rng.manual_seed(step))
+    x, eps = greys[::4], torch.randn(100, 1, 8, 8, generator=rng)
+    x_t = noised(x, eps, torch.tensor(0.2))
+    with torch.no_grad():
+        z = model.denoised(x_t, 0.2, 50)
+    assert (z - x).square().mean() < 0.3 * (x_t - x).square().mean()
+    drawn = model.sample(4, **HOW | {"denoise": 0.2})
+    assert drawn.shape == (4, 1, 8, 8)
+    with pytest.raises(UserError, match=r"levels up to 0\.3: --denoise 0\.4"):
+        model.sample(4, **HOW | {"denoise": 0.4})
+
+
+def test_a_model_without_a_denoiser_says_so():
+    with pytest.raises(UserError, match="has no denoiser"):
+        make().sample(4, **HOW | {"denoise": 0.2})
+    with pytest.raises(UserError, match="--denoiser is for images"):
+        make(denoiser=8)
+
+
 def test_too_long_steps_are_said():
     with pytest.raises(UserError, match=r"diverged: .* --step-size below 1e\+06"):
         make().sample(64, **HOW | {"particles": 64, "step_size": 1e6})

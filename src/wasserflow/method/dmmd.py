@@ -15,6 +15,7 @@ References:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import inf, pi, prod
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -26,6 +27,7 @@ from wasserflow.errors import UserError, unknown
 from wasserflow.kernel import Gaussian, Kernel, Linear, RationalQuadratic
 from wasserflow.method.method import Method, MethodConfig, Sampling, positive
 from wasserflow.nn import build_encoder
+from wasserflow.nn.unet import UNet
 from wasserflow.noise import derive_seed, sample_noise
 from wasserflow.path import over
 from wasserflow.regularised import kale
@@ -56,6 +58,8 @@ class DMMDConfig(MethodConfig):
         lr: Adam's learning rate.
         betas: Decay rates of Adam's first and second moment.
         ema: Half-life, in images, of the average of the weights that samples are drawn from; 0 for none.
+        denoiser: Width of a U-Net that learns to take the last noise off images, beside the features; 0 for none.
+        denoiser_level: The highest noise level that it learns.
     """
 
     batch: int = 32
@@ -74,6 +78,8 @@ class DMMDConfig(MethodConfig):
     lr: float = 2e-3
     betas: tuple[float, float] = (0.0, 0.99)
     ema: int = 2_000
+    denoiser: int = 0
+    denoiser_level: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,7 +94,9 @@ class DMMDConfig(MethodConfig):
             raise UserError(
                 f"--bound kale is for --kernel linear, not {self.kernel}: its witness is solved for in features"
             )
-        for name in ("feature_penalty", "ema"):
+        if self.denoiser and not self.least_level < self.denoiser_level <= 1:
+            raise UserError(f"--denoiser-level must lie between --least-level and 1, not {self.denoiser_level}")
+        for name in ("feature_penalty", "ema", "denoiser"):
             if not 0 <= getattr(self, name) < inf:
                 raise UserError(
                     f"--{name.replace('_', '-')} must be 0 or a finite number above, not {getattr(self, name)}"
@@ -112,6 +120,7 @@ class DMMDSampling(Sampling):
         noise_level: Where to start, from 1 (noise) down; given samples (--from) are noised to it first.
         no_noise: Leave given samples as they are.
         exact_steps: Further exact steps at the last level (a-DMMD-e), each as long as a step there.
+        denoise: Leave the flow at this noise level, and take the rest of the noise off by one step of the denoiser.
         references: Training samples that stand for the data.
     """
 
@@ -123,6 +132,7 @@ class DMMDSampling(Sampling):
     noise_level: float = 1.0
     no_noise: bool = False
     exact_steps: int = 0
+    denoise: float = 0.0
     references: int = 2000
 
     def __post_init__(self) -> None:
@@ -131,6 +141,8 @@ class DMMDSampling(Sampling):
             raise unknown("sampler", self.sampler, ("exact", "approximate"))
         if self.noise_level > 1:
             raise UserError(f"--noise-level must lie between 0 and 1, not {self.noise_level}")
+        if not 0 <= self.denoise < self.noise_level:
+            raise UserError(f"--denoise must be 0 or a level below --noise-level, not {self.denoise}")
         if self.exact_steps < 0:
             raise UserError(f"--exact-steps must be at least 0, not {self.exact_steps}")
         if self.references < 2:
@@ -188,18 +200,24 @@ class DMMD(Method[DMMDConfig]):
         raise unknown("recipe", name, ("default", "paper"))
 
     def build(self) -> None:
-        """Make the features."""
+        """Make the features, and the denoiser where one is wanted."""
         c = self.config
+        if c.denoiser:
+            if len(self.shape) != 3:
+                raise UserError(f"--denoiser is for images, not for samples of shape {self.shape}")
+            self.denoiser = UNet(self.shape, c.denoiser, (1, 2, 2), blocks=1)
         self.features = build_encoder(c.network, self.shape, c.width, c.depth)
         self.kernel = KERNELS[c.kernel]
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """The features'."""
-        return {"features": torch.optim.Adam(self.features.parameters(), self.config.lr, self.config.betas, fused=True)}
+        """One per network."""
+        c = self.config
+        networks = self.named_children()
+        return {name: torch.optim.Adam(net.parameters(), c.lr, c.betas, fused=True) for name, net in networks}
 
     def averages(self) -> dict[str, int]:
-        """The features, of which a moving average is kept."""
-        return {"features": self.config.ema} if self.config.ema else {}
+        """Every network has a moving average."""
+        return {name: self.config.ema for name, _ in self.named_children()} if self.config.ema else {}
 
     def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
         """One step of the features on a batch of data, noised to several levels."""
@@ -214,7 +232,16 @@ class DMMD(Method[DMMDConfig]):
             len(t_l) / c.levels * self.loss(x, t_l, eps_l, between_l, logs)
             for t_l, eps_l, between_l in zip(*(part.split(c.together) for part in (t, eps, between)), strict=True)
         )
-        return {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
+        log = {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
+        return log | (self.learn_to_denoise(x, fit, rng) if c.denoiser else {})
+
+    def learn_to_denoise(self, x: Tensor, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+        """One step of the denoiser, ``x_t + D(x_t, t)`` towards x at levels up to the highest that it learns."""
+        t = self.config.denoiser_level * torch.rand(len(x), generator=rng, device=x.device)
+        x_t = noised(x, torch.randn(x.shape, generator=rng, device=x.device), t)
+        loss = (x_t + self.denoiser(x_t, t) - x).square().flatten(1).sum(1).mean()
+        fit.denoiser.minimise(loss)
+        return {"denoise_loss": loss.detach()}
 
     def loss(self, x: Tensor, t: Tensor, eps: Tensor, between: Tensor, logs: list[dict[str, Tensor]]) -> Tensor:
         """The mean over levels t (L,) of the loss between x (B, *shape) and x noised by eps (L, B, *shape).
@@ -267,7 +294,7 @@ class DMMD(Method[DMMDConfig]):
     def draw(self, n: int, seed: int, batch: int, how: DMMDSampling, start: Tensor | None) -> Iterator[Tensor]:
         """``n`` particles that went from noise, or from ``start``, down the witness."""
         for i, z in enumerate(self.groups(n, seed, batch, how, start)):
-            self._check(z, self.level(self.config.least_level, how.references, batch).spread, how)
+            self._check(z, self.level(self.noise_levels(how)[-1], how.references, batch).spread, how)
             yield from z[: n - i * len(z)].split(batch)
 
     @torch.no_grad()
@@ -278,7 +305,8 @@ class DMMD(Method[DMMDConfig]):
         self.evaluations = how.noise_levels * how.steps + how.exact_steps
         levels = self.noise_levels(how)
         known = [self.level(t, how.references, batch) for t in levels]
-        ways = [a.distance - b for a, b in zip(known, [*(b.distance for b in known[1:]), 0], strict=True)]
+        ways = [a.distance - b.distance for a, b in pairwise(known)]
+        ways.append(ways[-1] if how.denoise and ways else known[-1].distance)
         etas = [how.step_size * way / (how.steps * here.slope) for way, here in zip(ways, known, strict=True)]
         for i in range(0, n, size):
             z = self._group(i, size, seed, how, None if start is None else start[i : i + size])
@@ -288,11 +316,21 @@ class DMMD(Method[DMMDConfig]):
                     z = z - etas[k] * self.gradient(z, t, here.clean, fixed, batch)
             for _ in range(how.exact_steps):
                 z = z - etas[-1] * self.gradient(z, levels[-1], known[-1].clean, None, batch)
-            yield z
+            yield self.denoised(z, how.denoise, batch) if how.denoise else z
 
     def noise_levels(self, how: DMMDSampling) -> list[float]:
         """The levels that particles go through, from high to low."""
-        return torch.linspace(how.noise_level, self.config.least_level, how.noise_levels).tolist()
+        last = max(how.denoise, self.config.least_level)
+        return torch.linspace(how.noise_level, last, how.noise_levels).tolist()
+
+    def denoised(self, z: Tensor, t: float, batch: int) -> Tensor:
+        """Particles of level t with their noise taken off."""
+        c = self.config
+        if not c.denoiser:
+            raise UserError("this model has no denoiser: train one beside it by --denoiser 16, or leave out --denoise")
+        if t > c.denoiser_level:
+            raise UserError(f"the denoiser has learned levels up to {c.denoiser_level}: --denoise {t} is above")
+        return torch.cat([part + self.denoiser(part, _all(part, t)) for part in z.split(batch)])
 
     def gradient(self, z: Tensor, t: float, clean: Tensor, w: Witness | None, batch: int) -> Tensor:
         """``grad w_t`` at particles z (N, *shape), of the given witness or else of theirs with clean data."""
