@@ -98,15 +98,16 @@ class TimedMLP(nn.Module):
 class Encoder(nn.Module):
     """A classifier's shape: a convolution of stride 2 per size of the ladder below the full one (28: 14, 7, 4).
 
-    After each come group normalisation, the time, and SiLU; further layers per size are the same, as residuals.
-    Nothing is computed at full size, where it would cost most. The features are the last map, flattened.
+    The first convolution is linear in x; before every further one, and at the end, come group normalisation, the time,
+    and SiLU. Further layers per size are the same, as residuals. Nothing is computed at full size, where it would cost
+    most. The features are the last map, flattened.
 
     Args:
         shape: ``(C, H, W)`` of one image.
         width: Channels at half size; they double from size to size, up to fourfold.
+        depth: Layers per size.
         scale: As in `Condition`.
         classes: As in `Condition`.
-        depth: Layers per size.
     """
 
     def __init__(
@@ -119,28 +120,41 @@ class Encoder(nn.Module):
         size = 4 * width
         self.condition = Condition(size, scale, classes)
         stride = 2 if sizes[0] != tuple(shape[1:]) else 1
-        self.layers = nn.ModuleList()
-        for a, b in pairwise([shape[0], *channels]):
-            self.layers.append(_Layer(a, b, stride, size))
+        self.first = nn.Conv2d(shape[0], width, 3, stride=stride, padding=1)
+        self.layers = nn.ModuleList(_Layer(width, width, 1, size, residual=True) for _ in range(depth - 1))
+        for a, b in pairwise(channels):
+            self.layers.append(_Layer(a, b, 2, size))
             self.layers.extend(_Layer(b, b, 1, size, residual=True) for _ in range(depth - 1))
+        self.last = _Steered(channels[-1], size)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """(N, *shape) and (N,) to (N, features)."""
         embedding = self.condition(t, label)
-        h = x
+        h = self.first(x)
         for layer in self.layers:
             h = layer(h, embedding)
-        return h.flatten(1)
+        return self.last(h, embedding).flatten(1)
+
+
+class _Steered(nn.Module):
+    """Group normalisation, the time, SiLU."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.film = Film(size, channels)
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        return nn.functional.silu(self.film(self.norm(h), embedding))
 
 
 class _Layer(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, size: int, residual: bool = False) -> None:
         super().__init__()
+        self.steered = _Steered(inputs, size)
         self.conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
-        self.norm = group_norm(outputs)
-        self.film = Film(size, outputs)
         self.residual = residual
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = nn.functional.silu(self.film(self.norm(self.conv(x)), embedding))
-        return x + h if self.residual else h
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        new = self.conv(self.steered(h, embedding))
+        return h + new if self.residual else new
