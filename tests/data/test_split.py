@@ -1,11 +1,15 @@
 """Splits are disjoint, cover everything, and never change; the fingerprint changes with any value."""
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from wasserflow.data import Form, load
-from wasserflow.data.split import hold_out
+from wasserflow.data.raw import Part, Raw
+from wasserflow.data.split import finish, hold_out
 
 
 @pytest.mark.parametrize("count", [20, 21, 99, 1797])
@@ -59,3 +63,22 @@ def test_the_form_survives_json():
     for source in ("digits", "circles"):
         form = load(source).form
         assert Form.from_json(json.loads(json.dumps(form.to_json()))) == form
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_splits_of_a_fresh_array_are_those_of_a_copy_without_its_memory(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 256, (1100, 3, 32, 32), dtype=np.uint8)
+    label = rng.integers(0, 5, 1100)
+    rows = rng.permutation(1100)  # the last hundred belong to no split
+    raw = Raw("x", Part(x, label, rows[:800]), "NHWC", ("uint8",), Part(x, label, rows[800:1000]))
+    copied = finish(raw, "x")
+    tracemalloc.start()
+    fresh = finish(replace(raw, fresh=True), "x")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert fresh.fingerprint == copied.fingerprint
+    for split in ("train", "validation", "test"):
+        assert fresh.split(split).x.equal(copied.split(split).x)
+        assert fresh.split(split).x.is_contiguous()
+    assert peak < x.nbytes / 10
