@@ -52,7 +52,8 @@ def cloud_panels(histories: Mapping[str, Sequence[Tensor]], data: Tensor | None,
     ends = [clouds[-1] for clouds in histories.values()] if data is None else [data]
     window = limits(torch.cat([*ends, *starts]).numpy())
     wide, high = ptp(window, axis=1)
-    size = (0.4 + 2.6 * len(titles) * wide / high, 2.7 * len(histories) + 0.2)
+    width = min(2.6 * wide / high, 3.4)
+    size = (0.4 + width * len(titles), (width * high / wide + 0.1) * len(histories) + 0.2)
     figure = Figure(figsize=size, dpi=130, layout="constrained")
     panels = figure.subplots(len(histories), len(titles), sharex=True, sharey=True, squeeze=False)
     for row, (name, clouds) in zip(panels, histories.items(), strict=True):
