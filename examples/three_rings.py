@@ -1,8 +1,9 @@
 """Three rings: particles that start at one point flow onto them by MMD, KALE at two lambdas, and DrMMD.
 
 The MMD flow, and KALE at lambda 10^4, which is half the squared MMD up to 10^-4, throw the particles over the plane and
-collect them again. KALE at lambda 10^-3 is near the KL divergence: the particles fill the ring where they start and
-creep on to the others. DrMMD, near the chi^2 divergence while lambda is small, goes the same way with a narrower kernel.
+collect them again. KALE at lambda 10^-3 is near the KL divergence: the particles fill the ring where they start
+and creep on to the others. DrMMD, near the chi^2 divergence while lambda is small, goes the same way with a narrower
+kernel.
 Shortened from the papers' 50,000 and 20,000 to 100,000 steps.
 
 Sources: KALE Flow: A Relaxed KL Gradient Flow for Probabilities with Disjoint Support (Glaser, Arbel & Gretton, 2021),
