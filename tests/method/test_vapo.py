@@ -241,7 +241,7 @@ def test_labels_and_guidance():
     [
         ({"objective": "vapo-tmlr"}, "another potential"),
         ({"pairing": "ot"}, "depends on the data"),
-        ({"timed": False, "preconditioned": False}, "--timed False"),
+        ({"timed": False, "preconditioned": False}, "--no-timed"),
         ({"objective": "vapo", "literal": True}, "--literal"),
     ],
 )

@@ -127,7 +127,7 @@ class VAPOConfig(MethodConfig):
         if self.time_score and (self.pairing == "ot" or not self.timed):
             raise UserError("--time-score needs independent noise and a network that knows the time")
         if self.contrast and (self.timed or self.preconditioned or self.path != "linear"):
-            raise UserError("--contrast needs one potential for all times: --timed False --preconditioned False")
+            raise UserError("--contrast needs one potential for all times: --no-timed --no-preconditioned")
         if self.engine == "compiled" and self.dropout:
             raise UserError("the compiled engine has no dropout: take another --engine, or --dropout 0")
 
