@@ -242,7 +242,6 @@ def test_labels_and_guidance():
         ({"objective": "vapo-tmlr"}, "another potential"),
         ({"pairing": "ot"}, "depends on the data"),
         ({"timed": False, "preconditioned": False}, "--no-timed"),
-        ({"objective": "vapo", "literal": True}, "--literal"),
     ],
 )
 def test_densities_are_refused_where_there_are_none(settings, reason):
@@ -258,6 +257,13 @@ def test_densities_are_refused_where_there_are_none(settings, reason):
             model.score(x, kind="likelihood")
     else:
         assert model.score(x, kind="likelihood", steps=2).isfinite().all()
+
+
+def test_the_literal_covariance_has_one_time_per_batch():
+    rng = torch.Generator().manual_seed(0)
+    times = VAPO.for_shape((2,), objective="vapo", literal=True).times(50, rng)
+    assert (times == times[0]).all()
+    assert VAPO.for_shape((2,)).times(50, rng).diff().min() > 0
 
 
 def test_the_contrastive_phase_makes_the_end_a_density():

@@ -50,7 +50,8 @@ class VAPOConfig(MethodConfig):
         likelihood_width: About the standard deviation of the noise that log-homotopy leaves in the data.
         margin: Times are drawn between margin and 1 - margin.
         weight: Of the times: one, or s for the path's noise level, which tames vapo where a path ends without noise.
-        literal: Centre the innovation over the batch, as published, instead of in closed form.
+        literal: Centre the innovation over the batch, as published, instead of in closed form; a batch then has one
+            time, because over many the loss has no minimum: nothing holds psi's constants per time.
         pairing: Of noise and data: independent, or ot (optimal transport in the batch: straighter paths, no densities).
         time_score: Weight of the time derivative of the log-density against the innovation, which fixes how high the
             density of one mode is against another's; 0 for none.
@@ -255,8 +256,10 @@ class VAPO(PotentialFlow[VAPOConfig]):
         return batch.label.long().masked_fill(left_out, -1)
 
     def times(self, n: int, rng: torch.Generator) -> Tensor:
-        """``n`` times, one in each n-th of the interval from margin to 1 - margin."""
+        """``n`` times between margin and 1 - margin, one in each n-th of the way; all the same if ``literal``."""
         u = torch.rand(n, generator=rng, device=rng.device).add(torch.arange(n, device=rng.device)) / n
+        if self.config.literal:
+            u = torch.rand(1, generator=rng, device=rng.device).expand(n)
         return self.config.margin + (1 - 2 * self.config.margin) * u
 
     def chains(self, x1: Tensor, label: Tensor | None, rng: torch.Generator) -> Tensor:
