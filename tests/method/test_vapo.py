@@ -20,8 +20,8 @@ SMALL = {"width": 8, "depth": 1, "batch": 16}
 class Data:
     """Batches of anything that can be drawn."""
 
-    def __init__(self, draw, batch, labels=None):
-        self.draw, self.batch, self.seen, self.labels = draw, batch, 0, labels
+    def __init__(self, draw, batch, label=None):
+        self.draw, self.batch, self.seen, self.label = draw, batch, 0, label
         self.rng = torch.Generator().manual_seed(0)
 
     def look(self, n):
@@ -29,7 +29,7 @@ class Data:
 
     def next(self):
         self.seen += self.batch
-        return SimpleNamespace(x=self.draw(self.batch, self.rng), label=self.labels)
+        return SimpleNamespace(x=self.draw(self.batch, self.rng), label=self.label)
 
 
 class Fit:
@@ -232,8 +232,9 @@ def test_labels_and_guidance():
     assert model.sample(200, label=1, guidance=1.0)[:, 0].mean() > sides[1].mean()
     with pytest.raises(UserError, match="--classes"):
         model.sample(2, label=2)
-    with pytest.raises(UserError, match="labels"):
-        VAPO.for_shape((2,), classes=3).step(Data(draw, 8), None, torch.Generator())
+    for label in (None, labels):
+        with pytest.raises(UserError, match="labels"):
+            VAPO.for_shape((2,), classes=1).step(Data(draw, 8, label), None, torch.Generator())
 
 
 @pytest.mark.parametrize(

@@ -220,8 +220,8 @@ class VAPO(PotentialFlow[VAPOConfig]):
     def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
         """One step of the potential along the path."""
         c = self.config
-        if data.seen == 0 and c.preconditioned:
-            self.potential.standardise(data.look(LOOK))
+        if data.seen == 0:
+            self.prepare(data)
         contrasts = c.contrast > 0 and data.seen >= c.contrast_after
         batch = data.next()
         x1, label = batch.x, self.labels(batch, rng)
@@ -245,13 +245,19 @@ class VAPO(PotentialFlow[VAPOConfig]):
         fit.potential.minimise(chain(losses, more))
         return log
 
+    def prepare(self, data: Any) -> None:
+        """Take the data's mean and variance, and see whether there are as many labels as are learned."""
+        c = self.config
+        if c.preconditioned:
+            self.potential.standardise(data.look(LOOK))
+        if c.classes and (data.label is None or int(data.label.max()) >= c.classes):
+            has = "no labels" if data.label is None else f"{int(data.label.max()) + 1} of them"
+            raise UserError(f"--classes {c.classes} needs as many labels at most, and the data have {has}")
+
     def labels(self, batch: Any, rng: torch.Generator) -> Tensor | None:
         """The labels of a batch (N,), some left out as -1; None where they are not learned."""
         if not self.config.classes:
             return None
-        if batch.label is None or int(batch.label.max()) >= self.config.classes:
-            has = "no labels" if batch.label is None else "more labels than that"
-            raise UserError(f"--classes {self.config.classes} needs as many labels, and the data have {has}")
         left_out = torch.rand(len(batch.label), generator=rng, device=rng.device) < LABEL_DROP
         return batch.label.long().masked_fill(left_out, -1)
 
