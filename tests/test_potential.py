@@ -246,7 +246,7 @@ def test_gaussian_data_leave_the_network_nothing_to_learn():
         model = Potential(build_energy("mlp", "scalar", (3,), 4, 1), (3,), path).double()
         x = torch.randn(50, 3, dtype=torch.float64) * 0.4 + torch.tensor([1.0, 0.0, -2.0])
         model.standardise(x)
-        nn.init.zeros_(model.energy.head.layer.weight)
+        nn.init.zeros_(model.get_parameter("energy.head.layer.weight"))
         mean, sd = x.mean(0), (x - x.mean(0)).square().mean().sqrt()
         t = torch.rand(50, dtype=torch.float64) * 0.9 + 0.05
         _, v = gradient(model, x, t)

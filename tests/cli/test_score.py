@@ -3,6 +3,7 @@
 import json
 from math import log
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 import wasserflow as wf
 from wasserflow.data import load as load_data
 
-SMALL = {"width": 8, "depth": 1, "batch": 64}
+SMALL: dict[str, Any] = {"width": 8, "depth": 1, "batch": 64}
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,10 @@ def test_scores_are_written_and_tell_noise_apart(done, digits):
 
 def test_units_of_the_data_count(done, moons):
     """A density per volume of the data's units: half the unit, twice two logarithms of two more."""
-    model, form = wf.load(moons), load_data("two-moons").form
+    model: Any = wf.load(moons)
+    form = load_data("two-moons").form
     x = load_data("two-moons").test.x[:50]
-    expected = model.score(x).double().numpy() - np.log(np.array(form.std)).sum()
+    expected = model.score(x).double().numpy() - np.log(np.array(form.std, float)).sum()
     np.testing.assert_allclose(wf.score(moons, n=50), expected, rtol=1e-5)
     words = done("score", moons, "-n", 40, "--kind", "likelihood", "--steps", 5, "--out", "s.csv")
     assert "bits_per_dim" in words
@@ -60,7 +62,8 @@ def test_units_of_the_data_count(done, moons):
 
 def test_likelihood_of_images_is_per_grey_level(digits):
     x = load_data("digits").test.x[:5]
-    model, form = wf.load(digits), load_data("digits").form
+    model: Any = wf.load(digits)
+    form = load_data("digits").form
     expected = model.score(form.to_model(x), kind="likelihood", steps=4).double().numpy() - 64 * log(127.5)
     np.testing.assert_allclose(wf.score(digits, n=5, kind="likelihood", steps=4), expected, rtol=1e-6)
 

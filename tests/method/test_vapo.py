@@ -1,6 +1,7 @@
 """VAPO learns the potential of a mixture, samples as it is told, and says what it cannot tell."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from wasserflow.method import VAPO
 from wasserflow.nn.unet import SeededDropout, UNet
 from wasserflow.path import Linear
 
-SMALL = {"width": 8, "depth": 1, "batch": 16}
+SMALL: dict[str, Any] = {"width": 8, "depth": 1, "batch": 16}
 
 
 class Data:
@@ -169,7 +170,7 @@ def test_blending_is_the_product_of_powers(learned):
     for centre in (-1.0, 1.0):
         model = VAPO.for_shape((2,), width=4, depth=1)
         model.potential.standardise(centre + 0.5 * torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)))
-        model.potential.energy.head.layer.weight.data.zero_()
+        torch.nn.init.zeros_(model.potential.get_parameter("energy.head.layer.weight"))
         models.append(model.eval())
     models[0].blend(models[1], 0.25)
     x = models[0].sample(4000, steps=50)
