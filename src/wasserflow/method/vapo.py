@@ -77,7 +77,7 @@ class VAPOConfig(MethodConfig):
         chain_step_size: Their length.
     """
 
-    batch: int = 128
+    batch: int = 32
     objective: str = "fm"
     path: Literal["linear", "vp", "log-homotopy"] = "linear"
     prior_width: float = 1.0
@@ -88,8 +88,8 @@ class VAPOConfig(MethodConfig):
     pairing: Literal["independent", "ot"] = "independent"
     time_score: float = 0.0
     network: str = "encoder"
-    width: int = 64
-    depth: int = 1
+    width: int = 32
+    depth: int = 2
     dropout: float = 0.0
     potential: str = "scalar"
     timed: bool = True
