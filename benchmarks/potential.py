@@ -224,7 +224,7 @@ TRUTHS = {
     "fm, time score 0.1": {"objective": "fm", "time_score": 0.1},
     "action-matching": {"objective": "action-matching", "weight": "s"},
     "vapo": {"objective": "vapo", "weight": "s"},
-    "vapo, literal covariance": {"objective": "vapo", "weight": "s", "literal": True},
+    "vapo, literal": {"objective": "vapo", "weight": "s", "literal": True},
     "vapo-tmlr": {"objective": "vapo-tmlr", "preconditioned": False, "potential": "autoencoder", "time_scale": 1.0},
 }
 STEPS, BATCH = 1000, 256

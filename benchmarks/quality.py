@@ -56,7 +56,7 @@ def image_rows(data: str, minutes: float, headline: tuple[int, ...] = (0,)) -> t
 
 def potential_rows(data: str, minutes: float, objectives: tuple[str, ...]) -> tuple[Row, ...]:
     """The default recipe of VAPO under several objectives, with what tames or suits each."""
-    more = {"vapo": " --weight s", "action-matching": " --weight s", "vapo-tmlr": " --preconditioned False"}
+    more = {"vapo": " --weight s", "action-matching": " --weight s", "vapo-tmlr": " --no-preconditioned"}
     return tuple(
         Row(f"VAPO {name}", f"vapo --data {data} --objective {name}{more.get(name, '')}", minutes)
         for name in objectives

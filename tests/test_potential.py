@@ -144,8 +144,25 @@ def test_gradients_of_the_objectives_have_the_closed_form_as_their_mean(objectiv
     assert (error < 0.05).all()
 
 
+@pytest.mark.parametrize("path", [Linear(), LogHomotopy(nu=0.3)])
+def test_the_published_covariance_at_one_time_has_that_mean_too(path):
+    model, rng, n, time = Quadratic(), torch.Generator().manual_seed(0), 500, 0.4
+    found = []
+    for literal in [True] * 400 + [False] * 400:
+        x1 = MEAN + SIGMA * torch.randn(n, 2, generator=rng, dtype=torch.float64)
+        eps = torch.randn(n, 2, generator=rng, dtype=torch.float64)
+        d = draw(path, x1, eps, torch.full((n,), time, dtype=torch.float64), literal=literal)
+        model.zero_grad()
+        next(ENGINES["double-backward"](model, d, OBJECTIVES["vapo"])[1]).backward()
+        assert model.theta.grad is not None
+        found.append(model.theta.grad.clone())
+    published, exact = torch.stack(found[:400]), torch.stack(found[400:])
+    error = (published.var(0) / 400 + exact.var(0) / 400).sqrt()
+    assert ((published.mean(0) - exact.mean(0)).abs() < 4 * error).all()
+
+
 def test_closed_form_tells_objectives_apart():
-    """The published batch covariance over many times has another mean: the test above can fail."""
+    """The published covariance over many times has another mean: the tests above can fail."""
     model, path, rng, n = Quadratic(), Linear(), torch.Generator().manual_seed(0), 100_000
     x1 = MEAN + SIGMA * torch.randn(n, 2, generator=rng, dtype=torch.float64)
     eps = torch.randn(n, 2, generator=rng, dtype=torch.float64)
@@ -229,7 +246,7 @@ def test_gaussian_data_leave_the_network_nothing_to_learn():
         model = Potential(build_energy("mlp", "scalar", (3,), 4, 1), (3,), path).double()
         x = torch.randn(50, 3, dtype=torch.float64) * 0.4 + torch.tensor([1.0, 0.0, -2.0])
         model.standardise(x)
-        nn.init.zeros_(model.energy.head.layer.weight)
+        nn.init.zeros_(model.get_parameter("energy.head.layer.weight"))
         mean, sd = x.mean(0), (x - x.mean(0)).square().mean().sqrt()
         t = torch.rand(50, dtype=torch.float64) * 0.9 + 0.05
         _, v = gradient(model, x, t)

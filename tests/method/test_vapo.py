@@ -1,6 +1,7 @@
 """VAPO learns the potential of a mixture, samples as it is told, and says what it cannot tell."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +15,14 @@ from wasserflow.method import VAPO
 from wasserflow.nn.unet import SeededDropout, UNet
 from wasserflow.path import Linear
 
-SMALL = {"width": 8, "depth": 1, "batch": 16}
+SMALL: dict[str, Any] = {"width": 8, "depth": 1, "batch": 16}
 
 
 class Data:
     """Batches of anything that can be drawn."""
 
-    def __init__(self, draw, batch, labels=None):
-        self.draw, self.batch, self.seen, self.labels = draw, batch, 0, labels
+    def __init__(self, draw, batch, label=None):
+        self.draw, self.batch, self.seen, self.label = draw, batch, 0, label
         self.rng = torch.Generator().manual_seed(0)
 
     def look(self, n):
@@ -29,7 +30,7 @@ class Data:
 
     def next(self):
         self.seen += self.batch
-        return SimpleNamespace(x=self.draw(self.batch, self.rng), label=self.labels)
+        return SimpleNamespace(x=self.draw(self.batch, self.rng), label=self.label)
 
 
 class Fit:
@@ -169,7 +170,7 @@ def test_blending_is_the_product_of_powers(learned):
     for centre in (-1.0, 1.0):
         model = VAPO.for_shape((2,), width=4, depth=1)
         model.potential.standardise(centre + 0.5 * torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)))
-        model.potential.energy.head.layer.weight.data.zero_()
+        torch.nn.init.zeros_(model.potential.get_parameter("energy.head.layer.weight"))
         models.append(model.eval())
     models[0].blend(models[1], 0.25)
     x = models[0].sample(4000, steps=50)
@@ -232,8 +233,9 @@ def test_labels_and_guidance():
     assert model.sample(200, label=1, guidance=1.0)[:, 0].mean() > sides[1].mean()
     with pytest.raises(UserError, match="--classes"):
         model.sample(2, label=2)
-    with pytest.raises(UserError, match="labels"):
-        VAPO.for_shape((2,), classes=3).step(Data(draw, 8), None, torch.Generator())
+    for label in (None, labels):
+        with pytest.raises(UserError, match="labels"):
+            VAPO.for_shape((2,), classes=1).step(Data(draw, 8, label), None, torch.Generator())
 
 
 @pytest.mark.parametrize(
@@ -241,8 +243,7 @@ def test_labels_and_guidance():
     [
         ({"objective": "vapo-tmlr"}, "another potential"),
         ({"pairing": "ot"}, "depends on the data"),
-        ({"timed": False, "preconditioned": False}, "--timed False"),
-        ({"objective": "vapo", "literal": True}, "--literal"),
+        ({"timed": False, "preconditioned": False}, "--no-timed"),
     ],
 )
 def test_densities_are_refused_where_there_are_none(settings, reason):
@@ -258,6 +259,13 @@ def test_densities_are_refused_where_there_are_none(settings, reason):
             model.score(x, kind="likelihood")
     else:
         assert model.score(x, kind="likelihood", steps=2).isfinite().all()
+
+
+def test_the_literal_covariance_has_one_time_per_batch():
+    rng = torch.Generator().manual_seed(0)
+    times = VAPO.for_shape((2,), objective="vapo", literal=True).times(50, rng)
+    assert (times == times[0]).all()
+    assert VAPO.for_shape((2,)).times(50, rng).diff().min() > 0
 
 
 def test_the_contrastive_phase_makes_the_end_a_density():

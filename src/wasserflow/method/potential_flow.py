@@ -108,8 +108,7 @@ class PotentialFlow(Method[Settings]):
         reasons = {
             "--pairing ot, so its noise depends on the data": c.pairing == "ot",
             f"--objective {c.objective}, whose minimiser is another potential": not (flow or self.objective.exact),
-            "--timed False, and one potential for all times is none of them": not (flow or c.timed),
-            "--literal, and a covariance over many times is another objective": not flow and c.literal,
+            "--no-timed, and one potential for all times is none of them": not (flow or c.timed),
         }
         for reason, holds in reasons.items():
             if holds and not self.contrasted:

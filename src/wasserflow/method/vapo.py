@@ -50,7 +50,8 @@ class VAPOConfig(MethodConfig):
         likelihood_width: About the standard deviation of the noise that log-homotopy leaves in the data.
         margin: Times are drawn between margin and 1 - margin.
         weight: Of the times: one, or s for the path's noise level, which tames vapo where a path ends without noise.
-        literal: Centre the innovation over the batch, as published, instead of in closed form.
+        literal: Centre the innovation over the batch, as published, instead of in closed form; a batch then has one
+            time, because over many the loss has no minimum: nothing holds psi's constants per time.
         pairing: Of noise and data: independent, or ot (optimal transport in the batch: straighter paths, no densities).
         time_score: Weight of the time derivative of the log-density against the innovation, which fixes how high the
             density of one mode is against another's; 0 for none.
@@ -76,7 +77,7 @@ class VAPOConfig(MethodConfig):
         chain_step_size: Their length.
     """
 
-    batch: int = 128
+    batch: int = 32
     objective: str = "fm"
     path: Literal["linear", "vp", "log-homotopy"] = "linear"
     prior_width: float = 1.0
@@ -87,8 +88,8 @@ class VAPOConfig(MethodConfig):
     pairing: Literal["independent", "ot"] = "independent"
     time_score: float = 0.0
     network: str = "encoder"
-    width: int = 64
-    depth: int = 1
+    width: int = 32
+    depth: int = 2
     dropout: float = 0.0
     potential: str = "scalar"
     timed: bool = True
@@ -127,7 +128,7 @@ class VAPOConfig(MethodConfig):
         if self.time_score and (self.pairing == "ot" or not self.timed):
             raise UserError("--time-score needs independent noise and a network that knows the time")
         if self.contrast and (self.timed or self.preconditioned or self.path != "linear"):
-            raise UserError("--contrast needs one potential for all times: --timed False --preconditioned False")
+            raise UserError("--contrast needs one potential for all times: --no-timed --no-preconditioned")
         if self.engine == "compiled" and self.dropout:
             raise UserError("the compiled engine has no dropout: take another --engine, or --dropout 0")
 
@@ -219,8 +220,8 @@ class VAPO(PotentialFlow[VAPOConfig]):
     def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
         """One step of the potential along the path."""
         c = self.config
-        if data.seen == 0 and c.preconditioned:
-            self.potential.standardise(data.look(LOOK))
+        if data.seen == 0:
+            self.prepare(data)
         contrasts = c.contrast > 0 and data.seen >= c.contrast_after
         batch = data.next()
         x1, label = batch.x, self.labels(batch, rng)
@@ -244,19 +245,27 @@ class VAPO(PotentialFlow[VAPOConfig]):
         fit.potential.minimise(chain(losses, more))
         return log
 
+    def prepare(self, data: Any) -> None:
+        """Take the data's mean and variance, and see whether there are as many labels as are learned."""
+        c = self.config
+        if c.preconditioned:
+            self.potential.standardise(data.look(LOOK))
+        if c.classes and (data.label is None or int(data.label.max()) >= c.classes):
+            has = "no labels" if data.label is None else f"{int(data.label.max()) + 1} of them"
+            raise UserError(f"--classes {c.classes} needs as many labels at most, and the data have {has}")
+
     def labels(self, batch: Any, rng: torch.Generator) -> Tensor | None:
         """The labels of a batch (N,), some left out as -1; None where they are not learned."""
         if not self.config.classes:
             return None
-        if batch.label is None or int(batch.label.max()) >= self.config.classes:
-            has = "no labels" if batch.label is None else "more labels than that"
-            raise UserError(f"--classes {self.config.classes} needs as many labels, and the data have {has}")
         left_out = torch.rand(len(batch.label), generator=rng, device=rng.device) < LABEL_DROP
         return batch.label.long().masked_fill(left_out, -1)
 
     def times(self, n: int, rng: torch.Generator) -> Tensor:
-        """``n`` times, one in each n-th of the interval from margin to 1 - margin."""
+        """``n`` times between margin and 1 - margin, one in each n-th of the way; all the same if ``literal``."""
         u = torch.rand(n, generator=rng, device=rng.device).add(torch.arange(n, device=rng.device)) / n
+        if self.config.literal:
+            u = torch.rand(1, generator=rng, device=rng.device).expand(n)
         return self.config.margin + (1 - 2 * self.config.margin) * u
 
     def chains(self, x1: Tensor, label: Tensor | None, rng: torch.Generator) -> Tensor:
