@@ -44,7 +44,7 @@ def test_levels_once_studied_are_kept_with_the_run(done, trained, monkeypatch):
 
 
 def test_given_samples_are_refined(done, trained):
-    start = load_digits().images[:30].astype(np.float64) * 255 / 16
+    start = np.asarray(load_digits(return_X_y=True)[0][:30]).reshape(-1, 8, 8).astype(np.float64) * 255 / 16
     np.save("start.npy", start.astype(np.uint8))
     refined, said = sample(done, trained, "--from", "start.npy", "--noise-level", "0.05", "--no-noise")
     assert said.startswith("30 samples")

@@ -1,6 +1,7 @@
 """The noise-adaptive MMD flow: its estimators, its training step, its samplers and their guards."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from wasserflow.kernel import Gaussian, Linear, RationalQuadratic
 from wasserflow.method.dmmd import Level, noised, paired_mmd_squared
 from wasserflow.noise import sample_noise
 
-SMALL = {"width": 16, "batch": 16, "levels": 4}
+SMALL: dict[str, Any] = {"width": 16, "batch": 16, "levels": 4}
 KERNELS = {"linear": Linear(), "gaussian": Gaussian(1.3), "rq": RationalQuadratic()}
 
 
@@ -185,7 +186,12 @@ def test_the_linear_kernel_needs_the_mean_features_alone():
     torch.testing.assert_close(model.gradient(z, 0.5, level.clean, None, 5), whole)
 
 
-HOW = {"particles": 8, "noise_levels": 3, "steps": 2, "step_size": 0.1, "references": 50}
+HOW: dict[str, Any] = {"particles": 8, "noise_levels": 3, "steps": 2, "step_size": 0.1, "references": 50}
+
+
+def how(**changes: Any) -> Any:
+    """Quick sampling, with changes."""
+    return HOW | changes
 
 
 def test_samples_are_prefixes_and_groups_do_not_meet():
@@ -195,26 +201,26 @@ def test_samples_are_prefixes_and_groups_do_not_meet():
     assert torch.equal(few, make().sample(5, seed=3, **HOW))
     assert model.evaluations == 6
     torch.testing.assert_close(many, model.sample(20, seed=3, batch=3, **HOW))
-    assert not torch.allclose(many[:8], model.sample(8, seed=3, **HOW | {"particles": 4}))
+    assert not torch.allclose(many[:8], model.sample(8, seed=3, **how(particles=4)))
 
 
 def test_a_particle_alone_moves_between_stored_means():
     """a-DMMD: whatever else is drawn with it, and without data once the levels are known."""
     model = make(kernel="linear")
-    how = HOW | {"sampler": "approximate"}
-    ten = model.sample(10, seed=1, **how)
+    chosen = how(sampler="approximate")
+    ten = model.sample(10, seed=1, **chosen)
     model.data = model._no_data
-    torch.testing.assert_close(ten[:1], model.sample(1, seed=1, **how))
+    torch.testing.assert_close(ten[:1], model.sample(1, seed=1, **chosen))
     with pytest.raises(UserError, match="compares its particles with data"):
-        model.sample(1, **how | {"noise_levels": 4})
+        model.sample(1, **chosen | {"noise_levels": 4})
 
 
 def test_the_length_of_a_step():
     """One level, one step: |dz| = step_size (W(t) - 0) |grad w| / mean |grad w at noised data|."""
     model = make(kernel="linear")
-    how = {"particles": 8, "noise_levels": 1, "steps": 1, "references": 50, "noise_level": 0.6, "step_size": 0.25}
+    chosen = {"particles": 8, "noise_levels": 1, "steps": 1, "references": 50, "noise_level": 0.6, "step_size": 0.25}
     start = points(8, 1.0, seed=5).float()
-    moved = model.sample(8, start=start, no_noise=True, **how)
+    moved = model.sample(8, start=start, no_noise=True, **chosen)
     level = model.level(0.6, 50, 1000)
     g = model.gradient(start, 0.6, level.clean, None, 8)
     torch.testing.assert_close(moved, start - 0.25 * level.distance / level.slope * g)
@@ -224,11 +230,11 @@ def test_the_length_of_a_step():
 def test_given_samples_are_noised_first_and_small_groups_filled_with_data():
     model = make(kernel="linear")
     start = points(3, 1.0, seed=5).float()
-    groups = list(model.groups(3, 7, 1000, model.Sampling(**HOW | {"noise_level": 0.2, "step_size": 1e-9}), start))
+    groups = list(model.groups(3, 7, 1000, model.Sampling(**how(noise_level=0.2, step_size=1e-9)), start))
     assert [len(group) for group in groups] == [8]
     expected = noised(torch.cat([start, model.data(5)]), sample_noise(7, 0, 8, (2,)), torch.tensor(0.2))
     torch.testing.assert_close(groups[0], expected)
-    kept = model.sample(3, start=start, no_noise=True, **HOW | {"noise_level": 0.2, "step_size": 1e-9})
+    kept = model.sample(3, start=start, no_noise=True, **how(noise_level=0.2, step_size=1e-9))
     torch.testing.assert_close(kept, start)
 
 
@@ -246,29 +252,29 @@ def test_the_denoiser_takes_noise_off():
     with torch.no_grad():
         z = model.denoised(x_t, 0.2, 50)
     assert (z - x).square().mean() < 0.3 * (x_t - x).square().mean()
-    drawn = model.sample(4, **HOW | {"denoise": 0.2})
+    drawn = model.sample(4, **how(denoise=0.2))
     assert drawn.shape == (4, 1, 8, 8)
     with pytest.raises(UserError, match=r"levels up to 0\.3: --denoise 0\.4"):
-        model.sample(4, **HOW | {"denoise": 0.4})
+        model.sample(4, **how(denoise=0.4))
 
 
 def test_a_model_without_a_denoiser_says_so():
     with pytest.raises(UserError, match="has no denoiser"):
-        make().sample(4, **HOW | {"denoise": 0.2})
+        make().sample(4, **how(denoise=0.2))
     with pytest.raises(UserError, match="--denoiser is for images"):
         make(denoiser=8)
 
 
 def test_too_long_steps_are_said():
     with pytest.raises(UserError, match=r"diverged: .* --step-size below 1e\+06"):
-        make().sample(64, **HOW | {"particles": 64, "step_size": 1e6})
+        make().sample(64, **how(particles=64, step_size=1e6))
 
 
 def test_a_collapse_is_said():
     """Data far wider than the particles that are returned."""
     model = make(data=100 * points(400).float())
     with pytest.raises(UserError, match="fell together"):
-        model.sample(64, start=torch.zeros(64, 2), no_noise=True, **HOW | {"particles": 64, "step_size": 1e-6})
+        model.sample(64, start=torch.zeros(64, 2), no_noise=True, **how(particles=64, step_size=1e-6))
 
 
 @pytest.mark.parametrize(
@@ -289,7 +295,7 @@ def test_bad_settings_are_said(settings, message):
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
+    ("chosen", "message"),
     [
         ({"sampler": "fast"}, "fast"),
         ({"noise_level": 1.5}, "--noise-level"),
@@ -299,9 +305,9 @@ def test_bad_settings_are_said(settings, message):
         ({"pace": 1}, "pace"),
     ],
 )
-def test_bad_sampling_is_said(how, message):
+def test_bad_sampling_is_said(chosen, message):
     with pytest.raises(UserError, match=message):
-        make().sample(4, **how)
+        make().sample(4, **chosen)
 
 
 def test_kale_goes_to_half_the_mmd():

@@ -281,7 +281,7 @@ class DMMD(Method[DMMDConfig]):
             return kale(u, v, self.kernel, self.config.lam).witness
         return witness(u, v, self.kernel)
 
-    def prepare(self) -> None:
+    def study(self) -> None:
         """Study the data at the levels that samples go through unless told otherwise."""
         for t in self.noise_levels(self.sampling):
             self.level(t, self.sampling.references, BATCH)
@@ -350,11 +350,11 @@ class DMMD(Method[DMMDConfig]):
         """What the data are at level t, computed once for these weights and kept in ``remembered``."""
         name = f"{t:.6f}/{references}/"
         if name + "slope" not in self.remembered:
-            known = self._study(t, references, batch)._asdict()
+            known = self._studied(t, references, batch)._asdict()
             self.remembered |= {name + part: value for part, value in known.items()}
         return Level(*(self.remembered[name + part] for part in Level._fields))
 
-    def _study(self, t: float, references: int, batch: int) -> Level:
+    def _studied(self, t: float, references: int, batch: int) -> Level:
         x = self.data(references)
         rng = torch.Generator(x.device).manual_seed(derive_seed("references", round(t * 1e6)))
         x_t = noised(x, torch.randn(x.shape, generator=rng, device=x.device), torch.tensor(t, device=x.device))

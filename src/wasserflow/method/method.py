@@ -125,7 +125,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
         """How samples are drawn unless told otherwise."""
         return self.Sampling()
 
-    def prepare(self) -> None:
+    def study(self) -> None:
         """Compute once, into ``remembered``, what drawing samples takes from the data; by default nothing."""
 
     def preview(self, n: int) -> Tensor:

@@ -198,7 +198,7 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
     model = trainer.model.eval()
     model.remembered.clear()
     if main:
-        model.prepare()
+        model.study()
         run.remember(model)
     return model
 
