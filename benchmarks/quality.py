@@ -63,6 +63,14 @@ def potential_rows(data: str, minutes: float, objectives: tuple[str, ...]) -> tu
     )
 
 
+def dmmd_rows(data: str, minutes: float, kernels: tuple[str, ...]) -> tuple[Row, ...]:
+    """The default recipe of DMMD under several kernels, and with KALE in place of the MMD."""
+    return (
+        *(Row(f"DMMD {name}", f"dmmd --data {data} --kernel {name}", minutes) for name in kernels),
+        Row("D-KALE", f"dmmd --data {data} --kernel linear --bound kale", minutes),
+    )
+
+
 THREE = ("fm", "vapo", "vapo-tmlr")
 
 SUITES: dict[str, tuple[Row, ...]] = {
@@ -82,6 +90,11 @@ SUITES: dict[str, tuple[Row, ...]] = {
     "potential-digits": potential_rows("digits", 4, (*THREE, "action-matching")),
     "potential-ring": potential_rows("ring", 2, (*THREE, "action-matching")),
     "potential-checkerboard": potential_rows("checkerboard", 2, (*THREE, "action-matching")),
+    "dmmd-mnist": dmmd_rows("mnist", 40, ("linear",)),
+    "dmmd-fashion-mnist": dmmd_rows("fashion-mnist", 40, ("linear",)),
+    "dmmd-digits": dmmd_rows("digits", 4, ("linear", "rq")),
+    "dmmd-ring": dmmd_rows("ring", 2, ("linear", "rq", "rbf")),
+    "dmmd-checkerboard": dmmd_rows("checkerboard", 2, ("linear", "rq", "rbf")),
     "particles": (
         Row("residual kl, ring", "residual --data ring", 2),
         Row("residual kl, checkerboard", "residual --data checkerboard", 2),
