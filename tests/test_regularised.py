@@ -34,8 +34,8 @@ def test_primal_is_dual():
 def test_dual_where_features_outnumber_targets():
     """With d > M the linear kernel goes through the dual; padding by zeros changes nothing else."""
     x, y = cloud(14, 3, 0), cloud(11, 3, 1, 0.4)
-    wide = [torch.cat([p, torch.zeros(len(p), 20, **F64)], 1) for p in (x, y)]
-    padded = kale(*wide, Linear(), 0.3)
+    wide_x, wide_y = (torch.cat([p, torch.zeros(len(p), 20, **F64)], 1) for p in (x, y))
+    padded = kale(wide_x, wide_y, Linear(), 0.3)
     assert padded.solution.shape == (11,)
     torch.testing.assert_close(padded.value, kale(x, y, Linear(), 0.3).value)
 

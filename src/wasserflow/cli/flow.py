@@ -201,16 +201,16 @@ def _kernel(flags: FlowFlags) -> Any:
         raise UserError(f"the kernel {name} has no bandwidth: leave --bandwidth out")
     if isinstance(width, list) and name != "gaussian":
         raise UserError(f"the kernel {name} takes one bandwidth, not {len(width)}")
-    default: Any = "median-log" if flags.field == "svgd" else 1.0 if flags.field == "ksd" else "median"
-    makers: dict[str, Callable[[], Any]] = {
-        "gaussian": lambda: kernel.Gaussian(width or default),
-        "laplace": lambda: kernel.Laplace(width or default),
-        "imq": lambda: kernel.InverseMultiquadric(width or default),
-        "rq": kernel.RationalQuadratic,
-        "energy": lambda: kernel.Energy(flags.r),
-        "linear": kernel.Linear,
+    default = "median-log" if flags.field == "svgd" else 1.0 if flags.field == "ksd" else "median"
+    makers: dict[str, Callable[[Any], Any]] = {
+        "gaussian": kernel.Gaussian,
+        "laplace": kernel.Laplace,
+        "imq": kernel.InverseMultiquadric,
+        "rq": lambda _: kernel.RationalQuadratic(),
+        "energy": lambda _: kernel.Energy(flags.r),
+        "linear": lambda _: kernel.Linear(),
     }
-    return makers[name]()
+    return makers[name](default if width is None else width)
 
 
 def _bandwidth(words: str | None) -> Any:
