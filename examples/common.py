@@ -57,7 +57,7 @@ def cloud_panels(histories: Mapping[str, Sequence[Tensor]], data: Tensor | None,
     figure = Figure(figsize=size, dpi=130, layout="constrained")
     panels = figure.subplots(len(histories), len(titles), sharex=True, sharey=True, squeeze=False)
     for row, (name, clouds) in zip(panels, histories.items(), strict=True):
-        row[0].set_ylabel(name, fontsize=11)
+        row[0].set_ylabel(name, fontsize=10)
         for axes, cloud in zip(row, clouds, strict=True):
             if data is not None:
                 draw_cloud(axes, as_plane(data), DATA, window, alpha=0.5)

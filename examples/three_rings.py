@@ -59,9 +59,9 @@ def main(out: Path = Path("three_rings"), points: int = 80, steps: int = 1500, s
     drmmd = wf.DrMMDField(target, 0.03, narrow, adaptive=True)
     flows: dict[str, tuple[Any, Any]] = {
         "MMD": (wf.MMDField(target, kernel), 1e-2),
-        "KALE, lambda = 10 000": (wf.KALEField(target, 1e4, kernel), 1e-2),
-        "KALE, lambda = 0.001": (wf.KALEField(target, 1e-3, kernel), 3e-4),
-        "DrMMD, adaptive lambda": (drmmd, lambda k: max(1e-2 * drmmd.lam, 1e-5)),
+        "KALE, 10,000": (wf.KALEField(target, 1e4, kernel), 1e-2),
+        "KALE, 0.001": (wf.KALEField(target, 1e-3, kernel), 3e-4),
+        "DrMMD": (drmmd, lambda k: max(1e-2 * drmmd.lam, 1e-5)),
     }
     columns = [0, steps // 30, steps // 6, steps]
     histories: dict[str, list[Tensor]] = {}
