@@ -14,6 +14,7 @@ from rich.table import Table
 
 from wasserflow.errors import UserError
 from wasserflow.files import whole_or_nothing
+from wasserflow.method.potential_flow import READ_AT
 from wasserflow.train import Run
 from wasserflow.train.score import bits_per_dim, detect
 
@@ -33,7 +34,7 @@ class ScoreFlags:
         kind: density (log-density of slightly blurred data, up to one constant, in one evaluation), likelihood
             (normalised, of the flow, with bits per dimension; as costly as samples), potential (psi as it is), or
             published (log(4 psi - |x|^2) at t = 1, from the code of the second paper).
-        time: When the potential is asked, between 0 and 1.
+        time: When the potential is asked, between 0 and 1: the later, the less blurred a density, and the less exact.
         label: Of a run with --classes; -1 for all of them.
         n: The first so many samples of each set.
         steps: Of Heun's rule, of a likelihood.
@@ -47,7 +48,7 @@ class ScoreFlags:
     against: tuple[str, ...] = ()
     out: Path | None = None
     kind: Literal["density", "likelihood", "potential", "published"] = "density"
-    time: float = 0.9
+    time: float = READ_AT
     label: int = -1
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
     steps: int = 50

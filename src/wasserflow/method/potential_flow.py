@@ -14,7 +14,10 @@ from wasserflow.nn.potential import Potential
 from wasserflow.path import Path, squared_norm
 from wasserflow.potential import Objective, gradient
 
-__all__ = ["PotentialFlow"]
+__all__ = ["READ_AT", "PotentialFlow"]
+
+READ_AT = 0.7
+"""When densities are read: later they are sharper, and psi's errors over b larger (docs/vapo.md)."""
 
 KINDS = ("density", "likelihood", "potential", "published")
 
@@ -55,7 +58,14 @@ class PotentialFlow(Method[Settings]):
             yield x
 
     def score(
-        self, x: Tensor, *, kind: str = "density", time: float = 0.9, label: int = -1, batch: int = 500, **settings: Any
+        self,
+        x: Tensor,
+        *,
+        kind: str = "density",
+        time: float = READ_AT,
+        label: int = -1,
+        batch: int = 500,
+        **settings: Any,
     ) -> Tensor:
         """How likely points are, (N,): the higher, the more like the data.
 
@@ -65,7 +75,8 @@ class PotentialFlow(Method[Settings]):
                 ``time``; after a contrastive phase psi over the temperature. ``likelihood``: log-likelihood of the
                 flow, normalised (`wasserflow.energy.flow_log_likelihood`). ``potential``: psi itself at ``time``.
                 ``published``: ``log(4 psi - |x|^2)`` at t = 1, from the code of Density Homotopy Matching.
-            time: When psi is asked, strictly between 0 and 1 for a density.
+            time: When psi is asked, strictly between 0 and 1 for a density: the later, the less blurred, and the less
+                exact.
             label: Of the potential; -1 for that of all.
             batch: Points at a time.
             settings: Of a likelihood: ``steps``, ``probes`` and ``seed``.

@@ -14,6 +14,7 @@ from wasserflow import plot
 from wasserflow.data import read_samples
 from wasserflow.errors import UserError
 from wasserflow.flow import flow
+from wasserflow.method.potential_flow import READ_AT
 from wasserflow.noise import sample_noise
 from wasserflow.path import over
 from wasserflow.train.picture import Picture, figure
@@ -75,7 +76,7 @@ def _grid(bounds: np.ndarray, cells: int) -> Tensor:
 
 
 def _trajectories(model: Any, kind: str, label: str) -> Picture:
-    """The energy at the latest time that densities are read at, along the way from noise past t = 1."""
+    """The energy, read at one time throughout, along the way from noise past t = 1."""
     noise = sample_noise(0, 0, TRAJECTORIES, model.shape)
     moments: list[Tensor] = []
     start = over(model.path.s(torch.zeros(())), noise) * noise
@@ -88,7 +89,7 @@ def _trajectories(model: Any, kind: str, label: str) -> Picture:
         callback=lambda k, x: moments.append(model.score(x, kind=kind)),
     )
     times = np.linspace(0, END, STEPS + 1)
-    drawn = plot.energy_paths(times, torch.stack(moments).numpy(), f"{label}, read at t = 0.9")
+    drawn = plot.energy_paths(times, torch.stack(moments).numpy(), f"{label}, read at t = {READ_AT:g}")
     return figure("energy.png", f"{label} along {TRAJECTORIES} trajectories, to t = {END:g}", drawn)
 
 
@@ -105,7 +106,7 @@ def _histograms(run: Run, model: Any, ours: Tensor, kind: str, label: str) -> Pi
         for one in json.loads((run.path / "detection.json").read_text())["against"]:
             sets[one["data"].rsplit("/", 1)[-1]] = read_samples(one["data"], run.form)[:SCORED]
     values = {name: model.score(x, kind=kind).numpy() for name, x in sets.items()}
-    drawn = plot.histograms(values, f"{label}, read at t = 0.9")
+    drawn = plot.histograms(values, f"{label}, read at t = {READ_AT:g}")
     return figure("energies.png", f"{label} of {', '.join(values)}", drawn)
 
 
