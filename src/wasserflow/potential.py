@@ -320,13 +320,13 @@ def directional(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Te
     return loss, surrogate()
 
 
-H_X, H_T = 0.01, 1e-4
+H_X, H_T = 0.002, 1e-4
 
 
 def finite_difference(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Tensor, Iterator[Tensor]]:
     """Central differences of the directional derivative: first-order passes, each freed before the next.
 
-    Steps are 0.01 along the normalised direction in x, per point and root of D, and 1e-4 in t.
+    Steps are 0.002 along the normalised direction in x, per point and root of D, and 1e-4 in t.
     """
     loss, (g_bar, psi_bar, rate_bar) = _sensitivities(potential, d, objective)
     length = _norm(g_bar)
