@@ -126,13 +126,13 @@ def cost(repeats: int) -> dict[str, Any]:
 
         def field(potential: Potential = potential, d: Any = d, clear: Step = clear) -> None:
             clear()
-            field_loss(potential, d.x, d.t, d.v).backward()
+            field_loss(potential, d.x, d.t, d.v).backward(inputs=list(potential.parameters()))
 
         def by(engine: str, potential: Potential = potential, d: Any = d, clear: Step = clear) -> Step:
             def one() -> None:
                 clear()
                 for loss in ENGINES[engine](potential, d, OBJECTIVES["fm"])[1]:
-                    loss.backward()
+                    loss.backward(inputs=list(potential.parameters()))  # as the trainer does: none of x
 
             return one
 
