@@ -204,6 +204,15 @@ def test_samples_are_prefixes_and_groups_do_not_meet():
     assert not torch.allclose(many[:8], model.sample(8, seed=3, **how(particles=4)))
 
 
+@pytest.mark.parametrize("network", ["encoder", "unet"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 64, 64), (1, 9, 5)], ids=str)
+def test_every_network_takes_images_of_any_size(network, shape):
+    rng = torch.Generator().manual_seed(0)
+    model = make(shape, torch.randn(10, *shape, generator=rng), network=network, width=4)
+    quick = how(particles=2, noise_levels=2, steps=1, references=10)
+    assert model.sample(2, **quick).shape == (2, *shape)
+
+
 def test_a_particle_alone_moves_between_stored_means():
     """a-DMMD: whatever else is drawn with it, and without data once the levels are known."""
     model = make(kernel="linear")

@@ -96,7 +96,7 @@ class TimedMLP(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A classifier's shape: a convolution of stride 2 per size of the ladder below the full one (28: 14, 7, 4).
+    """A classifier's shape: convolutions of stride 2 down to 2 pixels a side (28: 14, 7, 4, 2).
 
     The first convolution is linear in x; before every further one, and at the end, come group normalisation, the time,
     and SiLU. Further layers per size are the same, as residuals. Nothing is computed at full size, where it would cost
@@ -104,7 +104,7 @@ class Encoder(nn.Module):
 
     Args:
         shape: ``(C, H, W)`` of one image.
-        width: Channels at half size; they double from size to size, up to fourfold.
+        width: Channels at half size; they double from size to size, up to eightfold.
         depth: Layers per size.
         scale: As in `Condition`.
         classes: As in `Condition`.
@@ -114,13 +114,13 @@ class Encoder(nn.Module):
         self, shape: Sequence[int], width: int, depth: int = 1, scale: float = 1000.0, classes: int = 0
     ) -> None:
         super().__init__()
-        sizes = ladder(shape[1:])[1:] or [shape[1:]]
-        channels = [width * 2 ** min(i, 2) for i in range(len(sizes))]
+        sizes = ladder(shape[1:], smallest=2)[1:]
+        channels = [width * 2 ** min(i, 3) for i in range(len(sizes))]
         self.features = channels[-1] * sizes[-1][0] * sizes[-1][1]
         size = 4 * width
         self.condition = Condition(size, scale, classes)
-        stride = 2 if sizes[0] != tuple(shape[1:]) else 1
-        self.first = nn.Conv2d(shape[0], width, 3, stride=stride, padding=1)
+        odd = (0, shape[2] % 2, 0, shape[1] % 2)
+        self.first = nn.Sequential(nn.ZeroPad2d(odd), nn.Conv2d(shape[0], width, 4, stride=2, padding=1))
         self.layers = nn.ModuleList(_Layer(width, width, 1, size, residual=True) for _ in range(depth - 1))
         for a, b in pairwise(channels):
             self.layers.append(_Layer(a, b, 2, size))
