@@ -64,7 +64,7 @@ class DMMDConfig(MethodConfig):
 
     batch: int = 32
     network: str = "encoder"
-    width: int = 16
+    width: int = 32
     depth: int = 1
     kernel: Literal["linear", "rbf", "rq"] = "linear"
     bound: Literal["mmd", "kale"] = "mmd"
@@ -126,9 +126,9 @@ class DMMDSampling(Sampling):
 
     sampler: Literal["exact", "approximate"] = "exact"
     particles: int = 500
-    noise_levels: int = 20
-    steps: int = 5
-    step_size: float = 1.25
+    noise_levels: int = 10
+    steps: int = 10
+    step_size: float = 1.5
     noise_level: float = 1.0
     no_noise: bool = False
     exact_steps: int = 0
@@ -179,7 +179,8 @@ class DMMD(Method[DMMDConfig]):
         """The settings called ``default`` or ``paper``."""
         image = len(shape) == 3
         if name == "default":
-            return DMMDConfig(**({} if image else FOR_VECTORS))
+            small = image and max(shape[1:]) <= SMALL
+            return DMMDConfig(**({"width": 64} if small else {} if image else FOR_VECTORS))
         if name == "paper" and image:
             return DMMDConfig(
                 batch=64,
@@ -441,6 +442,9 @@ def paired_mmd_squared(u: Tensor, v: Tensor, kernel: Kernel) -> Tensor:
         total, diagonal = gram.sum(), gram.diagonal().sum()
     return (total - diagonal) / (b * (b - 1))
 
+
+SMALL = 16
+"""Pixels a side up to which images get a network twice as wide: they cost little."""
 
 FOR_VECTORS: dict[str, Any] = {
     "batch": 128,
