@@ -237,7 +237,8 @@ def table(suite: str, results: list[dict[str, Any]]) -> str:
     shown = [name for name in (IMAGES if "frechet" in results[0]["figures"] else POINTS) if _has(results, name)]
     shares = results[0]["class_shares"] is not None
     heads = ["", "CPU minutes", "images seen", *(name.replace("_", " ") for name in shown)]
-    heads += ["smallest, largest class"] * shares + ["ratio loss", "seeds"]
+    judged = any(result["ratio_loss"] is not None for result in results)
+    heads += ["smallest, largest class"] * shares + ["ratio loss"] * judged + ["seeds"]
     lines = [markdown_row(heads), markdown_row(["---"] * len(heads))]
     for row in SUITES[suite]:
         found = [result for result in results if result["name"] == row.name]
@@ -253,7 +254,7 @@ def table(suite: str, results: list[dict[str, Any]]) -> str:
             high = max(share["samples"] for r in found for share in r["class_shares"].values())
             cells.append(f"{low:.1%}, {high:.1%}")
         losses = [r["ratio_loss"] for r in found if r["ratio_loss"] is not None]
-        cells += [_number(losses) if losses else "", ", ".join(str(r["seed"]) for r in found)]
+        cells += [_number(losses) if losses else ""] * judged + [", ".join(str(r["seed"]) for r in found)]
         lines.append(markdown_row(cells))
     receipts = "".join(f"\n{name}: {commands}\n" for name, commands in _receipts(results))
     return "\n".join(lines) + "\n" + receipts

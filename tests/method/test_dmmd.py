@@ -98,7 +98,7 @@ def test_noise_keeps_the_variance_and_ends_as_noise():
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"kernel": "linear"}, {"kernel": "rbf"}, {"kernel": "linear", "bound": "kale"}]
+    "settings", [{"kernel": "rq"}, {"kernel": "linear"}, {"kernel": "rbf"}, {"kernel": "linear", "bound": "kale"}]
 )
 def test_levels_one_after_the_other_are_the_joint_step(settings):
     gradients = []

@@ -451,7 +451,6 @@ FOR_VECTORS: dict[str, Any] = {
     "network": "mlp",
     "width": 64,
     "depth": 3,
-    "kernel": "rq",
     "lr": 1e-3,
 }
 """Where the default recipe for vectors differs from the one for images, whose values are the fields' defaults."""
