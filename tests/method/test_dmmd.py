@@ -10,7 +10,8 @@ import wasserflow as wf
 from wasserflow.discrepancy import mmd_squared
 from wasserflow.errors import UserError
 from wasserflow.kernel import Gaussian, Linear, RationalQuadratic
-from wasserflow.method.dmmd import Level, noised, paired_mmd_squared
+from wasserflow.method.dmmd import noised, paired_mmd_squared
+from wasserflow.method.dmmd_sampling import Level
 from wasserflow.noise import sample_noise
 
 SMALL: dict[str, Any] = {"width": 16, "batch": 16, "levels": 4}

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from wasserflow.method.dmmd import DMMD, DMMDConfig, DMMDSampling
+from wasserflow.method.dmmd import DMMD, DMMDConfig
+from wasserflow.method.dmmd_sampling import DMMDSampling
 from wasserflow.method.method import Method, MethodConfig
 from wasserflow.method.monoflow import MonoFlow, MonoFlowConfig
 from wasserflow.method.residual import ResidualFlow, ResidualFlowConfig

@@ -16,8 +16,8 @@ References:
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import inf, pi, prod
-from typing import Any, ClassVar, Literal, NamedTuple
+from math import inf, prod
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -25,14 +25,15 @@ from torch import Tensor
 from wasserflow.discrepancy import Witness, witness
 from wasserflow.errors import UserError, unknown
 from wasserflow.kernel import Gaussian, Kernel, Linear, RationalQuadratic
-from wasserflow.method.method import Method, MethodConfig, Sampling, positive
+from wasserflow.method.dmmd_sampling import DMMDSampling, Level
+from wasserflow.method.method import Method, MethodConfig, positive
 from wasserflow.nn import build_encoder
 from wasserflow.nn.unet import UNet
 from wasserflow.noise import derive_seed, sample_noise
-from wasserflow.path import over
+from wasserflow.path import VariancePreserving, over
 from wasserflow.regularised import kale
 
-__all__ = ["DMMD", "DMMDConfig", "DMMDSampling"]
+__all__ = ["DMMD", "DMMDConfig"]
 
 KERNELS: dict[str, Kernel] = {"linear": Linear(), "rbf": Gaussian("median"), "rq": RationalQuadratic()}
 
@@ -103,68 +104,6 @@ class DMMDConfig(MethodConfig):
                 )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"--betas must lie in [0, 1), not {self.betas}")
-
-
-@dataclass(frozen=True)
-class DMMDSampling(Sampling):
-    """How DMMD draws samples.
-
-    Args:
-        sampler: exact: particles interact, in groups; approximate (a-DMMD): each moves alone between mean features of
-            noised and of clean data, which are stored with the run.
-        particles: How many interact; samples are drawn in whole groups.
-        noise_levels: T, how many levels, from --noise-level down.
-        steps: N_s, steps per level.
-        step_size: In units of the distance between noised data of a level and of the next: 1 goes that far at the slope
-            that the witness has at noised data.
-        noise_level: Where to start, from 1 (noise) down; given samples (--from) are noised to it first.
-        no_noise: Leave given samples as they are.
-        exact_steps: Further exact steps at the last level (a-DMMD-e), each as long as a step there.
-        denoise: Leave the flow at this noise level, and take the rest of the noise off by one step of the denoiser.
-        references: Training samples that stand for the data.
-    """
-
-    sampler: Literal["exact", "approximate"] = "exact"
-    particles: int = 500
-    noise_levels: int = 10
-    steps: int = 10
-    step_size: float = 1.5
-    noise_level: float = 1.0
-    no_noise: bool = False
-    exact_steps: int = 0
-    denoise: float = 0.0
-    references: int = 2000
-
-    def __post_init__(self) -> None:
-        positive(self, "particles", "noise_levels", "steps", "step_size", "noise_level", "references")
-        if self.sampler not in ("exact", "approximate"):
-            raise unknown("sampler", self.sampler, ("exact", "approximate"))
-        if self.noise_level > 1:
-            raise UserError(f"--noise-level must lie between 0 and 1, not {self.noise_level}")
-        if not 0 <= self.denoise < self.noise_level:
-            raise UserError(f"--denoise must be 0 or a level below --noise-level, not {self.denoise}")
-        if self.exact_steps < 0:
-            raise UserError(f"--exact-steps must be at least 0, not {self.exact_steps}")
-        if self.references < 2:
-            raise UserError(f"--references must be at least 2, not {self.references}")
-
-
-class Level(NamedTuple):
-    """What sampling needs to know of the data at a noise level t.
-
-    Args:
-        clean: ``phi(x_0, t)`` of clean data, (M, D); for the linear kernel their mean, (1, D), which is all it sees.
-        noised: ``phi(x_t, t)``, the same of noised data.
-        slope: Mean of ``|grad w_t|`` at noised data, for the witness between these two.
-        distance: W(t), mean of ``|x_t - x_0|``.
-        spread: Standard deviation of clean data, over all dimensions together.
-    """
-
-    clean: Tensor
-    noised: Tensor
-    slope: Tensor
-    distance: Tensor
-    spread: Tensor
 
 
 class DMMD(Method[DMMDConfig]):
@@ -378,10 +317,10 @@ class DMMD(Method[DMMDConfig]):
             return start
         return noised(start, noise[: len(start)], torch.tensor(how.noise_level, device=device))
 
-    def _check(self, z: Tensor, usual: Tensor, how: DMMDSampling) -> None:
+    def _check(self, z: Tensor, data: Tensor, how: DMMDSampling) -> None:
         """Raise a `UserError` where the particles have left the data's neighbourhood, or have fallen together."""
-        ratio = (_spread(z) / usual).item()
-        noise = prod(self.shape) ** 0.5 / usual.item()
+        spread, usual = torch.stack([_spread(z), data]).tolist()
+        ratio, noise = spread / usual, prod(self.shape) ** 0.5 / usual
         if not ratio < FAR * max(1, noise):
             raise UserError(
                 f"the particles diverged: they are spread {ratio:.3g} times as wide as the data; "
@@ -414,7 +353,7 @@ def _spread(x: Tensor) -> Tensor:
 
 def noised(x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     """``cos(pi t / 2) x + sin(pi t / 2) eps`` at levels t, one for each sample (N, *shape) or one for all."""
-    return over((t * pi / 2).cos(), x) * x + over((t * pi / 2).sin(), x) * eps
+    return VariancePreserving().at(x, eps, 1 - t)
 
 
 def paired_mmd_squared(u: Tensor, v: Tensor, kernel: Kernel) -> Tensor:

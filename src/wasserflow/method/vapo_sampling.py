@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from wasserflow.adaptive import dormand_prince
@@ -222,6 +221,8 @@ def _free(mask: str, shape: tuple[int, ...]) -> Tensor:
         raise unknown("mask", mask, (*PARTS, "FILE.png", "FILE.npy"))
     try:
         if path.suffix.lower() == ".png":
+            from PIL import Image
+
             with Image.open(path, formats=["PNG"]) as image:
                 kept = np.asarray(image.convert("L"))
         else:

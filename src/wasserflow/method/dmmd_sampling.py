@@ -1,0 +1,73 @@
+"""How DMMD's particles are drawn: the settings, and what sampling knows of the data at a noise level."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from wasserflow.errors import UserError, unknown
+from wasserflow.method.method import Sampling, positive
+
+__all__ = ["DMMDSampling", "Level"]
+
+
+@dataclass(frozen=True)
+class DMMDSampling(Sampling):
+    """How DMMD draws samples.
+
+    Args:
+        sampler: exact: particles interact, in groups; approximate (a-DMMD): each moves alone between mean features of
+            noised and of clean data, which are stored with the run.
+        particles: How many interact; samples are drawn in whole groups.
+        noise_levels: T, how many levels, from --noise-level down.
+        steps: N_s, steps per level.
+        step_size: In units of the distance between noised data of a level and of the next: 1 goes that far at the slope
+            that the witness has at noised data.
+        noise_level: Where to start, from 1 (noise) down; given samples (--from) are noised to it first.
+        no_noise: Leave given samples as they are.
+        exact_steps: Further exact steps at the last level (a-DMMD-e), each as long as a step there.
+        denoise: Leave the flow at this noise level, and take the rest of the noise off by one step of the denoiser.
+        references: Training samples that stand for the data.
+    """
+
+    sampler: Literal["exact", "approximate"] = "exact"
+    particles: int = 500
+    noise_levels: int = 10
+    steps: int = 10
+    step_size: float = 1.5
+    noise_level: float = 1.0
+    no_noise: bool = False
+    exact_steps: int = 0
+    denoise: float = 0.0
+    references: int = 2000
+
+    def __post_init__(self) -> None:
+        positive(self, "particles", "noise_levels", "steps", "step_size", "noise_level", "references")
+        if self.sampler not in ("exact", "approximate"):
+            raise unknown("sampler", self.sampler, ("exact", "approximate"))
+        if self.noise_level > 1:
+            raise UserError(f"--noise-level must lie between 0 and 1, not {self.noise_level}")
+        if not 0 <= self.denoise < self.noise_level:
+            raise UserError(f"--denoise must be 0 or a level below --noise-level, not {self.denoise}")
+        if self.exact_steps < 0:
+            raise UserError(f"--exact-steps must be at least 0, not {self.exact_steps}")
+        if self.references < 2:
+            raise UserError(f"--references must be at least 2, not {self.references}")
+
+
+class Level(NamedTuple):
+    """What sampling needs to know of the data at a noise level t.
+
+    Args:
+        clean: ``phi(x_0, t)`` of clean data, (M, D); for the linear kernel their mean, (1, D), which is all it sees.
+        noised: ``phi(x_t, t)``, the same of noised data.
+        slope: Mean of ``|grad w_t|`` at noised data, for the witness between these two.
+        distance: W(t), mean of ``|x_t - x_0|``.
+        spread: Standard deviation of clean data, over all dimensions together.
+    """
+
+    clean: Tensor
+    noised: Tensor
+    slope: Tensor
+    distance: Tensor
+    spread: Tensor
