@@ -1,7 +1,7 @@
 """Particle fields beside the obvious alternatives, and how the sliced energy grows to a million points.
 
 ``python -m benchmarks.particles`` takes some five minutes on one core, prints the tables of docs/flows.md, and writes
-``benchmarks/results/particles.json`` and the plot. One process, one thread, CPU time of the process, by turns; peaks of
+``benchmarks/results/particles.json`` and the plot. One process, one thread but for one row, CPU time of the process, by turns; peaks of
 memory are those of a process of their own. Rivals that are not installed are left out
 (``pip install -c constraints.txt '.[benchmark]'``).
 """
@@ -147,10 +147,20 @@ def growth(repeats: int) -> dict[str, Any]:
             shadows = (xi @ torch.cat([x[:n], y]).T).numpy()
             inner = max(1, 100_000 // n)
             seconds, sorts = [], []
-            for _ in range(max(2, repeats // 2)):
+            for _ in range(repeats):
                 seconds.append(_timed(lambda x=x, y=y, xi=xi: sliced_velocity(x, x, y, xi), inner) / SLICES)
                 sorts.append(_timed(lambda s=shadows, n=n: (np.sort(s[0, :n]), np.sort(s[0, n:])), 4 * inner))
-            rows.append({"d": d, "n": n, "seconds_per_slice": min(seconds), "numpy_sort_seconds": min(sorts)})
+            ratios = np.divide(seconds, sorts)
+            rows.append(
+                {
+                    "d": d,
+                    "n": n,
+                    "seconds_per_slice": float(np.median(seconds)),
+                    "numpy_sort_seconds": float(np.median(sorts)),
+                    "ratio": float(np.median(ratios)),
+                    "ratio_range": [float(ratios.min()), float(ratios.max())],
+                }
+            )
     exponents = {}
     for d in (2, 64):
         own = [row for row in rows if row["d"] == d]
@@ -190,8 +200,8 @@ def accuracy(d: int = 64, n: int = 1000) -> list[dict[str, float]]:
 
 def probe(name: str) -> dict[str, float]:
     """Time of one step and peak memory of this process, before and after it."""
-    kind, n, d = name.split(",")
-    torch.set_num_threads(1)
+    kind, n, d, threads = name.split(",")
+    torch.set_num_threads(int(threads))
     x, y = cloud(int(n), int(d), 0), cloud(int(n), int(d), 1, 0.5)
     field = MMDField(y, Gaussian(0.5)) if kind == "exact" else SlicedField(y, slices=64)
     before = peak_mb()
@@ -216,9 +226,10 @@ def peak_mb() -> float:
 def probes() -> dict[str, dict[str, float]]:
     """Each in a process of its own."""
     names = {
-        "exact Gaussian field, n = m = 100,000, d = 2": "exact,100000,2",
-        "sliced energy field, 64 slices, n = m = 1,000,000, d = 2": "sliced,1000000,2",
-        "sliced energy field, 64 slices, n = m = 1,000,000, d = 64": "sliced,1000000,64",
+        "exact Gaussian field, n = m = 100,000, d = 2": "exact,100000,2,1",
+        "sliced energy field, 64 slices, n = m = 1,000,000, d = 2": "sliced,1000000,2,1",
+        "sliced energy field, 64 slices, n = m = 1,000,000, d = 64": "sliced,1000000,64,1",
+        "the same in the plane, two threads": "sliced,1000000,2,2",
     }
     words = [sys.executable, "-m", "benchmarks.particles", "--probe"]
     return {
@@ -276,12 +287,12 @@ def tables(figures: dict[str, Any]) -> str:
             f"{row['before_mb']:.0f}",
         ]
         lines.append(markdown_row([name, *cells]))
-    heads = ["d", "n = m", "ms per slice", "numpy.sort, ms", "ratio"]
+    heads = ["d", "n = m", "ms per slice", "numpy.sort, ms", "ratio", "over repeats"]
     lines += ["", markdown_row(heads), markdown_row(["---"] * len(heads))]
     for row in figures["growth"]["rows"]:
         slice_, sort = row["seconds_per_slice"], row["numpy_sort_seconds"]
-        cells = [str(row["d"]), f"{row['n']:,}", f"{1e3 * slice_:.3g}", f"{1e3 * sort:.3g}", f"{slice_ / sort:.1f}"]
-        lines.append(markdown_row(cells))
+        cells = [str(row["d"]), f"{row['n']:,}", f"{1e3 * slice_:.3g}", f"{1e3 * sort:.3g}", f"{row['ratio']:.1f}"]
+        lines.append(markdown_row([*cells, " to ".join(f"{value:.1f}" for value in row["ratio_range"])]))
     for d, fit in figures["growth"]["fit"].items():
         n, law = fit["exponent_of_n"], fit["exponent_of_n_log_n"]
         lines += ["", f"d = {d}: seconds grow like n^{n:.2f}, or (n log n)^{law:.2f}."]
