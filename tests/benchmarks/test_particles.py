@@ -12,7 +12,7 @@ def test_rivals_compute_our_field():
 
 
 def test_probe_measures_one_step():
-    figures = particles.probe("sliced,500,3")
+    figures = particles.probe("sliced,500,3,1")
     assert figures["cpu_seconds"] > 0
     assert 50 < figures["before_mb"] <= figures["peak_mb"]
 
