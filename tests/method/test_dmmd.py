@@ -9,13 +9,13 @@ import torch
 import wasserflow as wf
 from wasserflow.discrepancy import mmd_squared
 from wasserflow.errors import UserError
-from wasserflow.kernel import Gaussian, Linear, RationalQuadratic
+from wasserflow.kernel import Energy, Gaussian, Linear, RationalQuadratic
 from wasserflow.method.dmmd import noised, paired_mmd_squared
 from wasserflow.method.dmmd_sampling import Level
 from wasserflow.noise import sample_noise
 
 SMALL: dict[str, Any] = {"width": 16, "batch": 16, "levels": 4}
-KERNELS = {"linear": Linear(), "gaussian": Gaussian(1.3), "rq": RationalQuadratic()}
+KERNELS = {"linear": Linear(), "energy": Energy(), "gaussian": Gaussian(1.3), "rq": RationalQuadratic()}
 
 
 def points(n, shift=0.0, seed=0):
@@ -99,7 +99,8 @@ def test_noise_keeps_the_variance_and_ends_as_noise():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"kernel": "rq"}, {"kernel": "linear"}, {"kernel": "rbf"}, {"kernel": "linear", "bound": "kale"}]
+    "settings",
+    [{"kernel": kernel} for kernel in ("rq", "linear", "energy", "rbf")] + [{"kernel": "linear", "bound": "kale"}],
 )
 def test_levels_one_after_the_other_are_the_joint_step(settings):
     gradients = []
@@ -159,7 +160,7 @@ def test_the_slope_settles_where_the_scale_law_says(weighting):
 # Samples
 
 
-@pytest.mark.parametrize("settings", [{"kernel": "linear"}, {"kernel": "rq"}, {"kernel": "rbf"}])
+@pytest.mark.parametrize("settings", [{"kernel": kernel} for kernel in ("linear", "energy", "rq", "rbf")])
 def test_particles_go_down_the_gradient_of_half_the_mmd(settings):
     """grad w(z_i) = N d(1/2 MMD_V^2)/dz_i, by autograd through features of all particles."""
     model = make(**settings).double()

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from wasserflow.discrepancy import Witness, witness
 from wasserflow.errors import UserError, unknown
-from wasserflow.kernel import Gaussian, Kernel, Linear, RationalQuadratic
+from wasserflow.kernel import Energy, Gaussian, Kernel, Linear, RationalQuadratic
 from wasserflow.method.dmmd_sampling import DMMDSampling, Level
 from wasserflow.method.method import Method, MethodConfig, positive
 from wasserflow.nn import build_encoder
@@ -35,7 +35,12 @@ from wasserflow.regularised import kale
 
 __all__ = ["DMMD", "DMMDConfig"]
 
-KERNELS: dict[str, Kernel] = {"linear": Linear(), "rbf": Gaussian("median"), "rq": RationalQuadratic()}
+KERNELS: dict[str, Kernel] = {
+    "linear": Linear(),
+    "energy": Energy(),
+    "rbf": Gaussian("median"),
+    "rq": RationalQuadratic(),
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class DMMDConfig(MethodConfig):
         network: encoder (images: a classifier's shape), unet (images) or mlp (vectors).
         width: Channels at the finest size (images), or units per layer (mlp).
         depth: Layers (encoder) or residual blocks (unet) per size, or hidden layers (mlp).
-        kernel: Of the features: linear, rbf or rq (a mixture of rational quadratic kernels).
+        kernel: Of the features: linear, energy (-|u - v|), rbf or rq (a mixture of rational quadratic kernels).
         bound: What the features maximise: the MMD, or KALE, a lower bound of the KL divergence (linear kernel only).
         lam: KALE's lambda: 0 is the KL divergence, infinity half the squared MMD.
         levels: Noise levels per batch.
@@ -67,7 +72,7 @@ class DMMDConfig(MethodConfig):
     network: str = "encoder"
     width: int = 32
     depth: int = 1
-    kernel: Literal["linear", "rbf", "rq"] = "linear"
+    kernel: Literal["linear", "energy", "rbf", "rq"] = "linear"
     bound: Literal["mmd", "kale"] = "mmd"
     lam: float = 1.0
     levels: int = 4
