@@ -1,8 +1,8 @@
 """Particle fields beside the obvious alternatives, and how the sliced energy grows to a million points.
 
 ``python -m benchmarks.particles`` takes some five minutes on one core, prints the tables of docs/flows.md, and writes
-``benchmarks/results/particles.json`` and the plot. One process, one thread but for one row, CPU time of the process, by turns; peaks of
-memory are those of a process of their own. Rivals that are not installed are left out
+``benchmarks/results/particles.json`` and the plot. One process, one thread but for one row, CPU time of the process, by
+turns; peaks of memory are those of a process of their own. Rivals that are not installed are left out
 (``pip install -c constraints.txt '.[benchmark]'``).
 """
 
