@@ -243,10 +243,10 @@ class _Sorter:
         # Below zero larger bits are smaller numbers: there the target's points come first.
         below = column[first[some]] > column[last[some]]
         head = np.where(below, last[some] + 1 - held[some], first[some])  # its first particle
-        middle = out[row[some] + column[head]]  # as if nothing were tied: of the particle's own jump
+        own = out[row[some] + column[head]]  # in the middle of its own jump, as if nothing were tied
         half = (last - first + 1 - held)[some] / (2 * self.m)
         forces = np.zeros(len(first), np.float32)
-        forces[some] = middle + (held[some] - 1) / (2 * self.n) + np.where(below, half, -half)
+        forces[some] = own + (held[some] - 1) / (2 * self.n) + np.where(below, half, -half)
         out[row[final] + column[last[final]]] = forces[final]
         run, tied = run[inner], tied[inner]
         out[row[run] + column[tied]] = forces[run]
