@@ -71,6 +71,16 @@ def trained(precision, **settings):
     return model, trainer.step()
 
 
+@pytest.mark.parametrize(("used", "share"), [(0.0, 1.0), (0.6, 1.0), (0.7, 0.75), (0.9, 0.25), (1.0, 0.0)])
+def test_learning_rates_fall_over_the_last_part_of_the_budget(used, share):
+    model = VGrow.for_shape((1, 8, 8), width=8, latent=8, batch=16, decay=0.4)
+    trainer = Trainer(model, load_data("digits"), seed=0, device=torch.device("cpu"), precision="fp32")
+    first = [group["lr"] for optimizer in trainer.optimizers.values() for group in optimizer.param_groups]
+    trainer.step(used)
+    now = [group["lr"] for optimizer in trainer.optimizers.values() for group in optimizer.param_groups]
+    assert now == pytest.approx([share * rate for rate in first])
+
+
 def test_bfloat16_leaves_logits_and_samples_exact():
     model, _ = trained("bf16")
     with torch.autocast("cpu", torch.bfloat16):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 import wasserflow as wf
 from wasserflow.data import load as load_data
 from wasserflow.train.checkpoint import load_latest
+from wasserflow.train.interrupt import Interrupted
 
 SETTINGS = {
     "vgrow": {"batch": 32, "pool": 2, "inner_steps": 2, "width": 4, "penalty": 0.1, "penalty_every": 3},
@@ -51,6 +53,22 @@ def test_resumed_equals_uninterrupted_to_the_bit(method, digits, tmp_path):
     assert_same(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
     assert torch.equal(whole.sample(20), parts.sample(20))
     assert torch.equal(wf.load(tmp_path / "parts").sample(20), parts.sample(20))
+
+
+def test_a_decay_goes_on_where_it_was(digits, tmp_path):
+    """Learning rates depend on the share of the budget, which an interruption does not change."""
+
+    def interrupt(line):
+        if line["images"] == N:
+            signal.raise_signal(signal.SIGINT)
+
+    model = wf.VAPO.for_shape((1, 8, 8), seed=1, batch=32, width=4, decay=0.8)
+    budget = wf.Budget(images=2 * N)
+    wf.train(deepcopy(model), digits, budget=budget, out=tmp_path / "whole", seed=5)
+    with pytest.raises(Interrupted):
+        wf.train(model, digits, budget=budget, out=tmp_path / "parts", seed=5, save_minutes=1e-9, report=interrupt)
+    wf.resume(tmp_path / "parts")
+    assert_same(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
 
 
 def test_checkpoint_holds_everything_that_changes(digits, tmp_path):

@@ -21,12 +21,16 @@ class MethodConfig:
 
     Args:
         batch: Real images per batch, over all processes together.
+        decay: Share of the budget, at its end, over which learning rates fall in a straight line to 0.
     """
 
     batch: int = 64
+    decay: float = 0.0
 
     def __post_init__(self) -> None:
         positive(self, "batch")
+        if not 0 <= self.decay <= 1:
+            raise UserError(f"--decay must lie between 0 and 1, not {self.decay}")
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ class VAPOConfig(MethodConfig):
     """
 
     batch: int = 32
+    decay: float = 0.3
     objective: str = "fm"
     path: Literal["linear", "vp", "log-homotopy"] = "linear"
     prior_width: float = 1.0
@@ -165,11 +166,12 @@ class VAPO(PotentialFlow[VAPOConfig]):
         if name == "default":
             return VAPOConfig(**small)
         if name == "paper-v1":
-            plain = {"timed": False, "preconditioned": False, "literal": True, "weight": "one"}
+            plain = {"timed": False, "preconditioned": False, "literal": True, "weight": "one", "decay": 0.0}
             return VAPOConfig(**{**small, **plain, "objective": "vapo", "path": "log-homotopy", "warmup": 0})
         if name == "paper-tmlr" and image:
             return VAPOConfig(
                 batch=64,
+                decay=0.0,
                 objective="vapo-tmlr",
                 margin=1e-5,
                 network="unet-paper",
@@ -187,7 +189,7 @@ class VAPO(PotentialFlow[VAPOConfig]):
             )
         if name == "energy-matching":
             later = {"contrast": 1e-3, "contrast_after": 50_000 * 128, "warmup": 10_000 * 128, "betas": (0.9, 0.95)}
-            plain = {"timed": False, "preconditioned": False, "pairing": "ot", "lr": 1e-4}
+            plain = {"timed": False, "preconditioned": False, "pairing": "ot", "lr": 1e-4, "decay": 0.0}
             return VAPOConfig(**{**small, **later, **plain, "batch": 128})
         if name == "paper-tmlr":
             raise UserError("the authors train their U-Net on images alone: leave out --recipe paper-tmlr for vectors")

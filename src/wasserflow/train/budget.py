@@ -27,7 +27,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Budget:
-    """Totals at the first of which a run ends, at a step boundary; where it ends is all that depends on them.
+    """Totals at the first of which a run ends, at a step boundary.
+
+    Where it ends is all that depends on them, and, with ``--decay``, when learning rates begin to fall.
 
     Args:
         images: Real images to see, in total.

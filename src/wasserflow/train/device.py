@@ -46,10 +46,10 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return value if processes().num_processes == 1 else cast(Tensor, reduce(value, "mean"))
 
 
-def max_over_processes(value: int, device: torch.device) -> int:
+def max_over_processes(value: float, device: torch.device) -> float:
     """The largest of the values that the processes bring, in each of them; one process waits for nothing."""
     if processes().num_processes == 1:
         return value
     held = torch.tensor(value, device=device)
     torch.distributed.all_reduce(held, torch.distributed.ReduceOp.MAX)
-    return int(held)
+    return held.item()

@@ -168,18 +168,18 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
     clock, ledger = Clock(progress), Ledger(progress)
     saved_at, next_grid, drawing = progress.seconds, float(progress.images), 0.0
     with catch_signals() as asked:
-        end = 0
-        while not end:
+        used = max_over_processes(budget.done(progress), trainer.rng.device)
+        while used < 1:
             if main and progress.images >= next_grid and drawing <= DRAWING * progress.seconds:
                 begun = time.perf_counter()
                 _draw(trainer, run)
                 drawing += time.perf_counter() - begun
                 next_grid = max(progress.images * GRID_GROWTH, 1)
-            ledger.add(trainer.step())
+            ledger.add(trainer.step(used))
             clock.tick()
-            end = asked[0] if asked else int(budget.done(progress) >= 1)
-            end = max_over_processes(end, trainer.rng.device)  # 0: go on, 1: the budget is used up, above: a signal
-            save = end or progress.seconds - saved_at >= 60 * save_minutes
+            # below 1: the share of the budget, the same in all processes; 1: it is used up; above: a signal
+            used = max_over_processes(asked[0] if asked else min(1.0, budget.done(progress)), trainer.rng.device)
+            save = used >= 1 or progress.seconds - saved_at >= 60 * save_minutes
             if main and (save or progress.seconds - ledger.since >= LOG_SECONDS):
                 line = ledger.line(progress, budget)
                 run.log(line)
@@ -192,8 +192,8 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
     if main:
         _draw(trainer, run)
     processes().wait_for_everyone()
-    if end > 1:
-        raise Interrupted(f"saved at {progress.images} images; wasserflow resume {quote(str(run.path))} goes on", end)
+    if used > 1:
+        raise Interrupted(f"saved at {progress.images} images; wasserflow resume {quote(str(run.path))} goes on", int(used))
     trainer.model.load_state_dict(trainer.sampler().state_dict())
     model = trainer.model.eval()
     model.remembered.clear()

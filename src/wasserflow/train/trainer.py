@@ -65,11 +65,16 @@ class Trainer:
         self.rng = torch.Generator(device)
         self.progress = Progress()
 
-    def step(self) -> dict[str, Tensor]:
-        """One step of the method, seeded by where it stands; returns the scalars to log, on the device."""
+    def step(self, used: float = 0.0) -> dict[str, Tensor]:
+        """One step of the method, seeded by where it stands; returns the scalars to log, on the device.
+
+        Args:
+            used: The share of the budget that is used up.
+        """
         seen = self.data.seen
         self.rng.manual_seed(derive_seed("step", self.seed, self.rank, seen))
-        factor = self.model.lr_factor(seen)
+        decay = self.model.config.decay
+        factor = self.model.lr_factor(seen) * (min(1.0, (1 - used) / decay) if decay else 1.0)
         for fit in self.fits.values():
             fit.scale_rate(factor)
         # A step changes weights more than once, so casts of them must not be kept.
