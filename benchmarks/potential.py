@@ -54,10 +54,10 @@ class Flags:
 
 NETWORKS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
     "mlp, 32 numbers": ((32,), 500, {"network": "mlp", "width": 128, "depth": 3}),
-    "encoder, 28x28": ((1, 28, 28), 64, {}),
-    "unet, 28x28, dot": ((1, 28, 28), 8, {"network": "unet", "potential": "dot", "width": 32, "depth": 1}),
+    "encoder, 28x28": ((1, 28, 28), 32, {}),
+    "unet, 28x28, dot": ((1, 28, 28), 32, {"network": "unet", "potential": "dot", "width": 32, "depth": 1}),
 }
-"""Shape, batch and settings."""
+"""Shape, batch (images: the default recipe's) and settings."""
 
 COMPILED = "mlp"  # where compiling takes seconds rather than minutes
 
@@ -115,9 +115,7 @@ def cost(repeats: int) -> dict[str, Any]:
         t = torch.rand(batch, generator=rng).clamp(0.01, 0.99)
         d = draw(Linear(), x1, eps, t)
         potential = model.potential
-        for (
-            module
-        ) in potential.modules():  # the last layers of a fresh U-Net are zero, which no engine should profit from
+        for module in potential.modules():  # a fresh U-Net's last layers are zero, which no engine should profit from
             if isinstance(module, nn.Conv2d) and not module.weight.any():
                 nn.init.normal_(module.weight, std=0.05, generator=rng)
 
