@@ -27,7 +27,16 @@ from torch import Tensor
 
 from wasserflow.errors import UserError, unknown
 
-__all__ = ["Linear", "LogHomotopy", "Path", "VariancePreserving", "over", "path_named", "squared_norm"]
+__all__ = [
+    "Linear",
+    "LogHomotopy",
+    "Path",
+    "VariancePreserving",
+    "mean_and_deviation",
+    "over",
+    "path_named",
+    "squared_norm",
+]
 
 
 def over(t: Tensor, x: Tensor) -> Tensor:
@@ -38,6 +47,12 @@ def over(t: Tensor, x: Tensor) -> Tensor:
 def squared_norm(x: Tensor) -> Tensor:
     """``|x|^2`` of each point: (N, *) to (N,)."""
     return x.square().flatten(1).sum(1)
+
+
+def mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of points (N, *shape), and one standard deviation for all dimensions, above 0."""
+    mean = x.mean(0)
+    return mean, (x - mean).square().mean().sqrt().clamp(min=1e-6)
 
 
 class Path(ABC):

@@ -42,6 +42,9 @@ class Data:
         self.seen += self.batch
         return SimpleNamespace(x=points(self.batch, 1.0, seed=self.seen).float())
 
+    def look(self, n):
+        return points(n, 1.0).float()
+
 
 class Fit:
     """Plain gradient steps, on losses one after the other."""

@@ -1,12 +1,13 @@
 r"""Noise-adaptive MMD flow (DMMD): a kernel learned without an adversary carries noise to data, without a generator.
 
 Data are noised to a level, from 0 (clean) to 1 (noise): ``x_t = alpha x_0 + beta eps`` with ``alpha = cos(pi t / 2)``
-and ``beta = sin(pi t / 2)``. Features ``phi(x, t)`` learn, at all levels, to tell noised from clean data by the MMD of
-the kernel ``k(phi(x, t), phi(y, t))``; with ``w_t`` its witness, per level
+and ``beta = sin(pi t / 2)``. Features ``phi(x, t)`` learn, at all levels, to tell data noised to t from data noised to
+a lower level r (as published: 0, from clean data) by the MMD of the kernel ``k(phi(x, t), phi(y, t))``; with ``w_t``
+its witness, per level
 
-    ``L = -MMD^2(x_t, x_0) + lambda E (|grad w_t| - 1)^2 + mu E |phi|^2``.
+    ``L = -MMD^2(x_t, x_r) + lambda E (|grad w_t| - s)^2 + mu E |phi|^2``.
 
-Samples are particles that start as noise and go down the witness between themselves and data, from level 1 to 0:
+Samples are particles that start as noise and go down the witness between themselves and data at r, from level 1 to 0:
 ``z <- z - eta grad w_t(z)``. With ``--bound kale`` a lower bound of the KL divergence takes the place of the MMD.
 
 References:
@@ -30,7 +31,7 @@ from wasserflow.method.method import Method, MethodConfig, positive
 from wasserflow.nn import build_encoder
 from wasserflow.nn.unet import UNet
 from wasserflow.noise import derive_seed, sample_noise
-from wasserflow.path import VariancePreserving, over
+from wasserflow.path import VariancePreserving, mean_and_deviation, over
 from wasserflow.regularised import kale
 
 __all__ = ["DMMD", "DMMDConfig"]
@@ -57,10 +58,16 @@ class DMMDConfig(MethodConfig):
         levels: Noise levels per batch.
         together: Levels that are computed at a time; gradients are summed, so this changes memory only.
         least_level: The smallest level, above 0.
+        gap: How far below a level lies the one, r, that it is compared with and carried to; 1: clean data, as in the
+            paper.
+        standardised: Noise has the data's mean and variance, and the network sees points of mean 0 and variance 1;
+            without it noise is N(0, I), as published.
         penalty: lambda, weight of the penalty on the witness's slope.
+        slope: s, the slope that the penalty asks for: 1 as published; with 0 the witness may be flat where a point does
+            not tell which way it came.
         feature_penalty: mu, weight of the squared norm of the features.
-        weighting: distance: a level's MMD^2 counts by 1/W(t), W the mean distance from noised to clean data, so that
-            all levels get one slope, 1 + 1/(2 lambda); equal: as published, with a slope of about 1 + W/(2 lambda).
+        weighting: distance: a level's MMD^2 counts by 1/W(t), W the mean distance from x_t to x_r, so that all levels
+            get one slope, at most s + 1/(2 lambda); equal: as published, with a slope of about s + W/(2 lambda).
         lr: Adam's learning rate.
         betas: Decay rates of Adam's first and second moment.
         ema: Half-life, in images, of the average of the weights that samples are drawn from; 0 for none.
@@ -69,6 +76,7 @@ class DMMDConfig(MethodConfig):
     """
 
     batch: int = 32
+    decay: float = 0.3
     network: str = "encoder"
     width: int = 32
     depth: int = 1
@@ -78,7 +86,10 @@ class DMMDConfig(MethodConfig):
     levels: int = 4
     together: int = 16
     least_level: float = 0.02
-    penalty: float = 1.0
+    gap: float = 0.1
+    standardised: bool = True
+    penalty: float = 0.5
+    slope: float = 0.0
     feature_penalty: float = 1e-4
     weighting: Literal["distance", "equal"] = "distance"
     lr: float = 7e-4
@@ -89,11 +100,13 @@ class DMMDConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "width", "depth", "lam", "levels", "together", "least_level", "penalty", "lr")
+        positive(self, "width", "depth", "lam", "levels", "together", "least_level", "gap", "penalty", "lr")
         if self.batch < 2:
             raise UserError(f"--batch must be at least 2, not {self.batch}: the MMD compares different images")
         if not self.least_level < 1:
             raise UserError(f"--least-level must lie between 0 and 1, not {self.least_level}")
+        if self.gap > 1:
+            raise UserError(f"--gap must lie above 0 and at most at 1, which is clean data, not {self.gap}")
         if self.kernel not in KERNELS:
             raise unknown("kernel", self.kernel, KERNELS)
         if self.bound == "kale" and self.kernel != "linear":
@@ -102,7 +115,7 @@ class DMMDConfig(MethodConfig):
             )
         if self.denoiser and not self.least_level < self.denoiser_level <= 1:
             raise UserError(f"--denoiser-level must lie between --least-level and 1, not {self.denoiser_level}")
-        for name in ("feature_penalty", "ema", "denoiser"):
+        for name in ("slope", "feature_penalty", "ema", "denoiser"):
             if not 0 <= getattr(self, name) < inf:
                 raise UserError(
                     f"--{name.replace('_', '-')} must be 0 or a finite number above, not {getattr(self, name)}"
@@ -113,6 +126,9 @@ class DMMDConfig(MethodConfig):
 
 class DMMD(Method[DMMDConfig]):
     """Noise-adaptive features ``phi(x, t)``; see the module's docstring."""
+
+    mean: Tensor
+    std: Tensor
 
     Config: ClassVar = DMMDConfig
     Sampling: ClassVar = DMMDSampling
@@ -133,7 +149,12 @@ class DMMD(Method[DMMDConfig]):
                 depth=2,
                 levels=16,
                 together=1,
+                decay=0.0,
                 least_level=1e-3,
+                gap=1.0,
+                standardised=False,
+                penalty=1.0,
+                slope=1.0,
                 feature_penalty=0.1,
                 weighting="equal",
                 lr=1e-4,
@@ -153,6 +174,20 @@ class DMMD(Method[DMMDConfig]):
             self.denoiser = UNet(self.shape, c.denoiser, (1, 2, 2), blocks=1)
         self.features = build_encoder(c.network, self.shape, c.width, c.depth)
         self.kernel = KERNELS[c.kernel]
+        self.register_buffer("mean", torch.zeros(self.shape))
+        self.register_buffer("std", torch.ones(()))
+
+    def phi(self, x: Tensor, t: Tensor) -> Tensor:
+        """Features (N, D) of points (N, *shape) at levels (N,)."""
+        return self.features((x - self.mean) / self.std, t)
+
+    def noised(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """Points x at levels t, by noise with the mean and variance that the data have where they are standardised."""
+        return noised(x, self.mean + self.std * eps, t)
+
+    def below(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """x_r, the same points with the same noise at the level that t is compared with."""
+        return self.noised(x, eps, (t - self.config.gap).clamp(min=0))
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One per network."""
@@ -167,6 +202,10 @@ class DMMD(Method[DMMDConfig]):
     def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
         """One step of the features on a batch of data, noised to several levels."""
         c = self.config
+        if c.standardised and data.seen == 0:
+            mean, std = mean_and_deviation(data.look(LOOK))
+            self.mean.copy_(mean)
+            self.std.copy_(std)
         x = data.next().x
         shares = torch.arange(c.levels, device=x.device) + torch.rand(c.levels, generator=rng, device=x.device)
         t = c.least_level + (1 - c.least_level) * shares / c.levels  # one in each part of (least_level, 1)
@@ -183,37 +222,38 @@ class DMMD(Method[DMMDConfig]):
     def learn_to_denoise(self, x: Tensor, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
         """One step of the denoiser, ``x_t + D(x_t, t)`` towards x at levels up to the highest that it learns."""
         t = self.config.denoiser_level * torch.rand(len(x), generator=rng, device=x.device)
-        x_t = noised(x, torch.randn(x.shape, generator=rng, device=x.device), t)
+        x_t = self.noised(x, torch.randn(x.shape, generator=rng, device=x.device), t)
         loss = (x_t + self.denoiser(x_t, t) - x).square().flatten(1).sum(1).mean()
         fit.denoiser.minimise(loss)
         return {"denoise_loss": loss.detach()}
 
     def loss(self, x: Tensor, t: Tensor, eps: Tensor, between: Tensor, logs: list[dict[str, Tensor]]) -> Tensor:
-        """The mean over levels t (L,) of the loss between x (B, *shape) and x noised by eps (L, B, *shape).
+        """The mean over levels t (L,) of the loss, for data x (B, *shape) and noise eps (L, B, *shape).
 
-        The slope is taken at ``between x + (1 - between) x_t``, with between (L, B); what to log goes to ``logs``.
+        The slope is taken at ``between x_r + (1 - between) x_t``, with between (L, B); what to log goes to ``logs``.
         """
         c, levels, b = self.config, len(t), len(x)
         x, t = x.repeat(levels, *[1] * (x.ndim - 1)), t.repeat_interleave(b)
-        x_t, between = noised(x, eps.flatten(0, 1), t), between.flatten()
-        u, v = self.features(torch.cat([x_t, x]), torch.cat([t, t])).view(2, levels, b, -1)
-        distance = (x_t - x).flatten(1).norm(dim=1).view(levels, b).mean(1)
-        middle = (over(between, x) * x + over(1 - between, x) * x_t).requires_grad_()
+        eps, between = eps.flatten(0, 1), between.flatten()
+        x_t, x_r = self.noised(x, eps, t), self.below(x, eps, t)
+        u, v = self.phi(torch.cat([x_t, x_r]), torch.cat([t, t])).view(2, levels, b, -1)
+        distance = (x_t - x_r).flatten(1).norm(dim=1).view(levels, b).mean(1)
+        middle = (over(between, x) * x_r + over(1 - between, x) * x_t).requires_grad_()
         solved = [self.discrepancy(u_t, v_t) for u_t, v_t in zip(u, v, strict=True)]
         value = torch.stack([value for value, _ in solved])
-        phi = self.features(middle, t).view(levels, b, -1)
+        phi = self.phi(middle, t).view(levels, b, -1)
         w = torch.stack([w_t(phi_t).sum() for (_, w_t), phi_t in zip(solved, phi, strict=True)]).sum()
         (gradient,) = torch.autograd.grad(w, middle, create_graph=True)
         slope = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt().view(levels, b)
 
         gain = value / distance if c.weighting == "distance" else value
-        penalty = (slope - 1).square().mean()
+        penalty = (slope - c.slope).square().mean()
         norm = u.square().sum(2).mean() + v.square().sum(2).mean()
         logs.append({"discrepancy": value.detach().mean(), "slope": slope.detach().mean(), "norm": norm.detach()})
         return -gain.mean() + c.penalty * penalty + c.feature_penalty * norm
 
     def discrepancy(self, u: Tensor, v: Tensor) -> tuple[Tensor, Witness]:
-        """Between features (B, D) of noised and of clean data, pair by pair: the value to maximise, and the witness."""
+        """Between features (B, D) of x_t and of x_r, pair by pair: the value to maximise, and the witness."""
         if self.config.bound == "kale":
             found = kale(u, v, self.kernel, self.config.lam)
             return found.value, found.witness
@@ -250,18 +290,27 @@ class DMMD(Method[DMMDConfig]):
         self.evaluations = how.noise_levels * how.steps + how.exact_steps
         levels = self.noise_levels(how)
         known = [self.level(t, how.references, batch) for t in levels]
-        ways = [a.distance - b.distance for a, b in pairwise(known)]
-        ways.append(ways[-1] if how.denoise and ways else known[-1].distance)
+        ways = self.ways(levels, known, how)
         etas = [how.step_size * way / (how.steps * here.slope) for way, here in zip(ways, known, strict=True)]
         for i in range(0, n, size):
             z = self._group(i, size, seed, how, None if start is None else start[i : i + size])
             for k, (t, here) in enumerate(zip(levels, known, strict=True)):
-                fixed = None if exact else self.witness(here.noised, here.clean)
+                fixed = None if exact else self.witness(here.noised, here.target)
                 for _ in range(how.steps):
-                    z = z - etas[k] * self.gradient(z, t, here.clean, fixed, batch)
+                    z = z - etas[k] * self.gradient(z, t, here.target, fixed, batch)
             for _ in range(how.exact_steps):
-                z = z - etas[-1] * self.gradient(z, levels[-1], known[-1].clean, None, batch)
+                z = z - etas[-1] * self.gradient(z, levels[-1], known[-1].target, None, batch)
             yield self.denoised(z, how.denoise, batch) if how.denoise else z
+
+    def ways(self, levels: list[float], known: list[Level], how: DMMDSampling) -> list[Tensor]:
+        """How far particles have to go at each level: to the next one, and from the last to its r."""
+        gap = self.config.gap
+        if gap < 1:
+            steps = [(a - b) / min(a, gap) for a, b in pairwise(levels)]
+            steps.append(steps[-1] if how.denoise and steps else 1.0)
+            return [step * here.distance for step, here in zip(steps, known, strict=True)]
+        ways = [a.distance - b.distance for a, b in pairwise(known)]
+        return [*ways, ways[-1] if how.denoise and ways else known[-1].distance]
 
     def noise_levels(self, how: DMMDSampling) -> list[float]:
         """The levels that particles go through, from high to low."""
@@ -277,17 +326,17 @@ class DMMD(Method[DMMDConfig]):
             raise UserError(f"the denoiser has learned levels up to {c.denoiser_level}: --denoise {t} is above")
         return torch.cat([part + self.denoiser(part, _all(part, t)) for part in z.split(batch)])
 
-    def gradient(self, z: Tensor, t: float, clean: Tensor, w: Witness | None, batch: int) -> Tensor:
-        """``grad w_t`` at particles z (N, *shape), of the given witness or else of theirs with clean data."""
+    def gradient(self, z: Tensor, t: float, target: Tensor, w: Witness | None, batch: int) -> Tensor:
+        """``grad w_t`` at particles z (N, *shape), of the given witness or else of theirs with features of x_r."""
         parts = z.split(batch)
         if w is None and len(parts) > 1:  # one particle's gradient needs the features of all
-            w = self.witness(torch.cat([self.features(part, _all(part, t)) for part in parts]), clean)
+            w = self.witness(torch.cat([self.phi(part, _all(part, t)) for part in parts]), target)
         gradients = []
         for part in parts:
             part = part.detach().requires_grad_()
             with torch.enable_grad():
-                u = self.features(part, _all(part, t))
-            pull = (w or self.witness(u.detach(), clean)).gradient(u)
+                u = self.phi(part, _all(part, t))
+            pull = (w or self.witness(u.detach(), target)).gradient(u)
             gradients.append(torch.autograd.grad(u, part, pull)[0])
         return torch.cat(gradients)
 
@@ -302,30 +351,31 @@ class DMMD(Method[DMMDConfig]):
     def _studied(self, t: float, references: int, batch: int) -> Level:
         x = self.data(references)
         rng = torch.Generator(x.device).manual_seed(derive_seed("references", round(t * 1e6)))
-        x_t = noised(x, torch.randn(x.shape, generator=rng, device=x.device), torch.tensor(t, device=x.device))
-        v, u = (torch.cat([self.features(b, _all(b, t)) for b in part.split(batch)]) for part in (x, x_t))
+        eps, level = torch.randn(x.shape, generator=rng, device=x.device), torch.tensor(t, device=x.device)
+        x_t, x_r = self.noised(x, eps, level), self.below(x, eps, level)
+        v, u = (torch.cat([self.phi(b, _all(b, t)) for b in part.split(batch)]) for part in (x_r, x_t))
         if self.config.kernel == "linear" and self.config.bound == "mmd":
             u, v = u.mean(0, keepdim=True), v.mean(0, keepdim=True)
         slopes = self.gradient(x_t[:SLOPES], t, v, self.witness(u, v), batch).flatten(1).norm(dim=1)
-        return Level(v, u, slopes.mean(), (x_t - x).flatten(1).norm(dim=1).mean(), _spread(x))
+        return Level(v, u, slopes.mean(), (x_t - x_r).flatten(1).norm(dim=1).mean(), _spread(x))
 
     def _group(self, i: int, size: int, seed: int, how: DMMDSampling, start: Tensor | None) -> Tensor:
         """Particles i to i + size where they start; a group of given ones that is not full is filled with data."""
         device = next(self.parameters()).device
         noise = sample_noise(seed, i, i + size, self.shape).to(device)
         if start is None:
-            return noise
+            return self.mean + self.std * noise
         start = start.to(device)
         if how.sampler == "exact" and len(start) < size:
             start = torch.cat([start, self.data(how.references)[: size - len(start)]])
         if how.no_noise:
             return start
-        return noised(start, noise[: len(start)], torch.tensor(how.noise_level, device=device))
+        return self.noised(start, noise[: len(start)], torch.tensor(how.noise_level, device=device))
 
     def _check(self, z: Tensor, data: Tensor, how: DMMDSampling) -> None:
         """Raise a `UserError` where the particles have left the data's neighbourhood, or have fallen together."""
         spread, usual = torch.stack([_spread(z), data]).tolist()
-        ratio, noise = spread / usual, prod(self.shape) ** 0.5 / usual
+        ratio, noise = spread / usual, self.std.item() * prod(self.shape) ** 0.5 / usual
         if not ratio < FAR * max(1, noise):
             raise UserError(
                 f"the particles diverged: they are spread {ratio:.3g} times as wide as the data; "
@@ -343,6 +393,7 @@ class DMMD(Method[DMMDConfig]):
 
 
 BATCH = 500  # samples at a time, where nobody says
+LOOK = 2000  # samples from which the data's mean and variance are taken
 SLOPES = 256  # noised data whose slope is measured
 FAR, NEAR, FEW = 3.0, 0.3, 50
 """Spreads, relative to the data's, beyond which samples are refused, and particles below which they are not judged."""

@@ -59,14 +59,15 @@ class Level(NamedTuple):
     """What sampling needs to know of the data at a noise level t.
 
     Args:
-        clean: ``phi(x_0, t)`` of clean data, (M, D); for the linear kernel their mean, (1, D), which is all it sees.
-        noised: ``phi(x_t, t)``, the same of noised data.
+        target: ``phi(x_r, t)`` of data at the level r that t is compared with, (M, D); for the linear kernel their
+            mean, (1, D), which is all it sees.
+        noised: ``phi(x_t, t)``, the same of data at level t.
         slope: Mean of ``|grad w_t|`` at noised data, for the witness between these two.
-        distance: W(t), mean of ``|x_t - x_0|``.
+        distance: W(t), mean of ``|x_t - x_r|``.
         spread: Standard deviation of clean data, over all dimensions together.
     """
 
-    clean: Tensor
+    target: Tensor
     noised: Tensor
     slope: Tensor
     distance: Tensor

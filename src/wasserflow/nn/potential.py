@@ -21,7 +21,7 @@ from wasserflow.errors import UserError, unknown
 from wasserflow.nn.exact import Exact
 from wasserflow.nn.timed import Encoder, TimedMLP
 from wasserflow.nn.unet import UNet
-from wasserflow.path import Path, over, squared_norm
+from wasserflow.path import Path, mean_and_deviation, over, squared_norm
 
 __all__ = ["HEADS", "NETWORKS", "Autoencoder", "Dot", "Potential", "Scalar", "build_energy"]
 
@@ -167,8 +167,9 @@ class Potential(nn.Module):
     @torch.no_grad()
     def standardise(self, x: Tensor) -> None:
         """Take the data's mean, and their standard deviation over all dimensions, from points (N, *shape)."""
-        self.mean.copy_(x.mean(0))
-        self.std.copy_((x - x.mean(0)).square().mean().sqrt().clamp(min=1e-6))
+        mean, std = mean_and_deviation(x)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """(N, *shape), times (N,), and labels (N,) with -1 for none, to (N,)."""

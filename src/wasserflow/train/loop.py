@@ -193,7 +193,8 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
         _draw(trainer, run)
     processes().wait_for_everyone()
     if used > 1:
-        raise Interrupted(f"saved at {progress.images} images; wasserflow resume {quote(str(run.path))} goes on", int(used))
+        saved = f"saved at {progress.images} images; wasserflow resume {quote(str(run.path))} goes on"
+        raise Interrupted(saved, int(used))
     trainer.model.load_state_dict(trainer.sampler().state_dict())
     model = trainer.model.eval()
     model.remembered.clear()
