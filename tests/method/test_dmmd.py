@@ -15,6 +15,7 @@ from wasserflow.method.dmmd_sampling import Level
 from wasserflow.noise import sample_noise
 
 SMALL: dict[str, Any] = {"width": 16, "batch": 16, "levels": 4}
+PUBLISHED: dict[str, Any] = {"gap": 1.0, "slope": 1.0, "standardised": False}
 KERNELS = {"linear": Linear(), "energy": Energy(), "gaussian": Gaussian(1.3), "rq": RationalQuadratic()}
 
 
@@ -115,7 +116,8 @@ def test_levels_one_after_the_other_are_the_joint_step(settings):
         x = data.next().x.double()
         torch.set_default_dtype(torch.float64)
         try:
-            model.step(SimpleNamespace(next=lambda x=x: SimpleNamespace(x=x)), SimpleNamespace(features=fit), rng)
+            data = SimpleNamespace(next=lambda x=x: SimpleNamespace(x=x), look=lambda n, x=x: x, seen=0)
+            model.step(data, SimpleNamespace(features=fit), rng)
         finally:
             torch.set_default_dtype(torch.float32)
         gradients.append(fit.gradients)
@@ -123,41 +125,82 @@ def test_levels_one_after_the_other_are_the_joint_step(settings):
         torch.testing.assert_close(joint, summed, rtol=1e-9, atol=1e-12)
 
 
-def test_the_loss_is_the_papers():
-    """Recomputed from Gram matrices and finite differences of the witness, at one level."""
-    model = make(kernel="rq", weighting="equal", penalty=0.7, feature_penalty=0.2).double()
+@pytest.mark.parametrize("settings", [PUBLISHED, {"gap": 0.3, "slope": 0.0, "standardised": True}], ids=str)
+def test_the_loss_from_its_definition(settings):
+    """Recomputed from Gram matrices and finite differences of the witness, at one level; the first is the paper's."""
+    model = make(kernel="rq", weighting="equal", penalty=0.7, feature_penalty=0.2, **settings).double()
+    mean, std = torch.zeros(2).double(), torch.ones(()).double()
+    if settings["standardised"]:
+        mean, std = torch.tensor([1.1, 0.7]).double(), torch.tensor(0.4).double()
+        model.mean.copy_(mean)
+        model.std.copy_(std)
     x, eps = points(4, 1.0), points(4, seed=1)[None]
     t, between = torch.tensor([0.4]).double(), torch.tensor([[0.1, 0.5, 0.7, 0.9]]).double()
     found = model.loss(x, t, eps, between, []).item()
 
-    x_t = noised(x, eps[0], t.expand(4))
-    phi = lambda z: model.features(z, t.expand(len(z)))  # noqa: E731
-    u, v = phi(x_t), phi(x)
+    alpha, beta = torch.cos(torch.pi * t / 2), torch.sin(torch.pi * t / 2)
+    x_t = mean + alpha * (x - mean) + beta * std * eps[0]
+    r = (t - settings["gap"]).clamp(min=0)
+    x_r = mean + torch.cos(torch.pi * r / 2) * (x - mean) + torch.sin(torch.pi * r / 2) * std * eps[0]
+    phi = lambda z: model.features((z - mean) / std, t.expand(len(z)))  # noqa: E731
+    u, v = phi(x_t), phi(x_r)
     mmd = paired_mmd_squared(u, v, KERNELS["rq"])
     w = lambda z: KERNELS["rq"](phi(z), u).mean(1) - KERNELS["rq"](phi(z), v).mean(1)  # noqa: E731
-    middle = between[0, :, None] * x + (1 - between[0, :, None]) * x_t
+    middle = between[0, :, None] * x_r + (1 - between[0, :, None]) * x_t
     h = 1e-5
     slope = torch.stack([(w(middle + h * e) - w(middle - h * e)) / (2 * h) for e in torch.eye(2).double()], 1).norm(
         dim=1
     )
     norm = u.square().sum(1).mean() + v.square().sum(1).mean()
-    assert found == pytest.approx((-mmd + 0.7 * (slope - 1).square().mean() + 0.2 * norm).item(), abs=1e-7)
+    assert found == pytest.approx(
+        (-mmd + 0.7 * (slope - settings["slope"]).square().mean() + 0.2 * norm).item(), abs=1e-7
+    )
 
 
+@pytest.mark.parametrize("s", [0.0, 1.0])
 @pytest.mark.parametrize("weighting", ["equal", "distance"])
-def test_the_slope_settles_where_the_scale_law_says(weighting):
-    """A critic whose scale is free is stationary where MMD^2 / c = 2 lambda E[|grad w| (|grad w| - 1)]; c = 1 or W."""
+def test_the_slope_settles_where_the_scale_law_says(weighting, s):
+    """A critic whose scale is free is stationary where MMD^2 / c = 2 lambda E[|grad w| (|grad w| - s)]; c = 1 or W."""
     lam = 0.5
-    model = make(kernel="linear", weighting=weighting, penalty=lam, feature_penalty=0.0, batch=128, least_level=0.98)
+    settings = {"weighting": weighting, "penalty": lam, "feature_penalty": 0.0, "batch": 128, "least_level": 0.98}
+    model = make(kernel="linear", **settings | PUBLISHED | {"slope": s})
     fit, data, rng = SimpleNamespace(features=Fit(model.features, 3e-3)), Data(), torch.Generator()
     data.batch = 128
     logs = [model.step(data, fit, rng.manual_seed(step)) for step in range(250)]
     distance = (points(10_000, 1.0) - points(10_000, seed=1) / 0.3).norm(dim=1).mean().item()
     gain = torch.stack([log["discrepancy"] for log in logs[-100:]]).mean().item()
     slope = torch.stack([log["slope"] for log in logs[-100:]])
-    assert slope.mean() > 1.5
+    assert slope.mean() > s + 0.5
     share = gain / distance if weighting == "distance" else gain
-    assert share == pytest.approx((2 * lam * slope * (slope - 1)).mean().item(), rel=0.2)
+    assert share == pytest.approx((2 * lam * slope * (slope - s)).mean().item(), rel=0.2)
+
+
+def test_noise_has_the_datas_mean_and_variance():
+    """So that at every level the points have them, in every dimension as a whole."""
+    model, data = make((4,), data=points(800).view(-1, 4).float()), Data()
+    data.look = lambda n: torch.randn(n, 4, generator=torch.Generator().manual_seed(0)) * 0.2 + torch.arange(4.0)
+    data.next = lambda: SimpleNamespace(x=data.look(16))
+    model.step(data, SimpleNamespace(features=Fit(model.features)), torch.Generator().manual_seed(0))
+    x, eps = data.look(4000), torch.randn(4000, 4, generator=torch.Generator().manual_seed(1))
+    for t in (0.3, 1.0):
+        x_t = model.noised(x, eps, torch.tensor(t))
+        torch.testing.assert_close(x_t.mean(0), torch.arange(4.0), atol=0.02, rtol=0)
+        torch.testing.assert_close(x_t.std(0), torch.full((4,), 0.2), atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        model.sample(500, **how(noise_level=1.0, step_size=1e-9)).mean(0), model.mean, atol=0.05, rtol=0
+    )
+
+
+@pytest.mark.parametrize("gap", [0.1, 0.25])
+def test_the_ways_add_up_to_the_quarter_of_a_circle(gap):
+    """Between levels, standardised points in d dimensions go along chords of a circle of radius sqrt(d)."""
+    d, rng = 400, torch.Generator().manual_seed(0)
+    model = make((d,), data=torch.randn(2000, d, generator=rng), gap=gap, kernel="linear")
+    chosen = model.Sampling(noise_levels=round(1 / gap), references=500)
+    levels = [1 - gap * k for k in range(chosen.noise_levels)]
+    known = [model.level(t, 500, 500) for t in levels]
+    chord = 2 * torch.sin(torch.tensor(torch.pi * gap / 4)).item() * d**0.5
+    assert [float(way) for way in model.ways(levels, known, chosen)] == pytest.approx([chord] * len(levels), rel=0.02)
 
 
 # Samples
@@ -182,13 +225,13 @@ def test_particles_go_down_the_gradient_of_half_the_mmd(settings):
 
 
 def test_the_linear_kernel_needs_the_mean_features_alone():
-    model = make(kernel="linear")
+    model = make(kernel="linear", **PUBLISHED)
     level = model.level(0.5, 100, 50)
     x = model.data(100)
-    torch.testing.assert_close(level.clean, model.features(x, torch.full((100,), 0.5)).mean(0, keepdim=True))
+    torch.testing.assert_close(level.target, model.features(x, torch.full((100,), 0.5)).mean(0, keepdim=True))
     z = points(5).float()
     whole = model.gradient(z, 0.5, model.features(x, torch.full((100,), 0.5)).detach(), None, 5)
-    torch.testing.assert_close(model.gradient(z, 0.5, level.clean, None, 5), whole)
+    torch.testing.assert_close(model.gradient(z, 0.5, level.target, None, 5), whole)
 
 
 HOW: dict[str, Any] = {"particles": 8, "noise_levels": 3, "steps": 2, "step_size": 0.1, "references": 50}
@@ -236,7 +279,7 @@ def test_the_length_of_a_step():
     start = points(8, 1.0, seed=5).float()
     moved = model.sample(8, start=start, no_noise=True, **chosen)
     level = model.level(0.6, 50, 1000)
-    g = model.gradient(start, 0.6, level.clean, None, 8)
+    g = model.gradient(start, 0.6, level.target, None, 8)
     torch.testing.assert_close(moved, start - 0.25 * level.distance / level.slope * g)
     assert isinstance(level, Level)
 

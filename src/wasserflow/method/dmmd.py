@@ -60,8 +60,8 @@ class DMMDConfig(MethodConfig):
         least_level: The smallest level, above 0.
         gap: How far below a level lies the one, r, that it is compared with and carried to; 1: clean data, as in the
             paper.
-        standardised: Noise has the data's mean and variance, and the network sees points of mean 0 and variance 1;
-            without it noise is N(0, I), as published.
+        standardised: Noise has the data's mean and variance, so that points at all levels have them; the network sees
+            mean 0 and variance 1. Without it noise is N(0, I), as published.
         penalty: lambda, weight of the penalty on the witness's slope.
         slope: s, the slope that the penalty asks for: 1 as published; with 0 the witness may be flat where a point does
             not tell which way it came.
@@ -182,8 +182,8 @@ class DMMD(Method[DMMDConfig]):
         return self.features((x - self.mean) / self.std, t)
 
     def noised(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """Points x at levels t, by noise with the mean and variance that the data have where they are standardised."""
-        return noised(x, self.mean + self.std * eps, t)
+        """Points x at levels t; the data's mean stays where it is, and noise has their variance, if standardised."""
+        return self.mean + noised(x - self.mean, self.std * eps, t)
 
     def below(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_r, the same points with the same noise at the level that t is compared with."""
