@@ -443,6 +443,11 @@ SMALL = 16  # pixels a side, up to which a network twice as wide costs little
 FOR_SMALL_IMAGES: dict[str, Any] = {"width": 64}
 FOR_VECTORS: dict[str, Any] = {
     "batch": 128,
+    "decay": 0.0,
+    "gap": 1.0,
+    "standardised": False,
+    "penalty": 1.0,
+    "slope": 1.0,
     "network": "mlp",
     "width": 64,
     "depth": 3,
