@@ -272,6 +272,14 @@ def test_a_particle_alone_moves_between_stored_means():
         model.sample(1, **chosen | {"noise_levels": 4})
 
 
+@pytest.mark.parametrize(("gap", "step_size"), [(0.1, 1.0), (1.0, 1.5)])
+def test_the_default_step_suits_what_levels_are_compared_with(gap, step_size):
+    model = make(kernel="linear", gap=gap)
+    quick = how()
+    quick.pop("step_size")
+    assert torch.equal(model.sample(4, **quick), model.sample(4, **quick, step_size=step_size))
+
+
 def test_the_length_of_a_step():
     """One level, one step: |dz| = step_size (W(t) - 0) |grad w| / mean |grad w at noised data|."""
     model = make(kernel="linear")

@@ -266,6 +266,11 @@ class DMMD(Method[DMMDConfig]):
             return kale(u, v, self.kernel, self.config.lam).witness
         return witness(u, v, self.kernel)
 
+    @property
+    def sampling(self) -> DMMDSampling:
+        """How samples are drawn unless told otherwise."""
+        return DMMDSampling(step_size=1.0 if self.config.gap < 1 else FROM_CLEAN)
+
     def study(self) -> None:
         """Study the data at the levels that samples go through unless told otherwise."""
         for t in self.noise_levels(self.sampling):
@@ -393,6 +398,7 @@ class DMMD(Method[DMMDConfig]):
 
 
 BATCH = 500  # samples at a time, where nobody says
+FROM_CLEAN = 1.5  # the step size for clean data: on the arc to the next level W falls more slowly than particles move
 LOOK = 2000  # samples from which the data's mean and variance are taken
 SLOPES = 256  # noised data whose slope is measured
 FAR, NEAR, FEW = 3.0, 0.3, 50
