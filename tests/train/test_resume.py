@@ -19,9 +19,9 @@ from wasserflow.train.interrupt import Interrupted
 SETTINGS = {
     "vgrow": {"batch": 32, "pool": 2, "inner_steps": 2, "width": 4, "penalty": 0.1, "penalty_every": 3},
     "monoflow": {"batch": 64, "width": 4, "halve_lr_at": (1000,)},
-    "vapo": {"batch": 32, "width": 4, "warmup": 640, "time_score": 0.1},
+    "vapo": {"decay": 0.0, "batch": 32, "width": 4, "warmup": 640, "time_score": 0.1},
     "residual": {"batch": 32, "width": 4, "ratio_steps": 4, "maps": 10, "map_steps": 2, "pool": 2},
-    "dmmd": {"batch": 32, "width": 4, "levels": 2},
+    "dmmd": {"decay": 0.0, "batch": 32, "width": 4, "levels": 2},
 }
 METHODS = {"vgrow": wf.VGrow, "monoflow": wf.MonoFlow, "vapo": wf.VAPO, "residual": wf.ResidualFlow, "dmmd": wf.DMMD}
 N = 1920  # a whole number of steps of either, and more than an epoch
@@ -47,6 +47,7 @@ def assert_same(a, b):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_equals_uninterrupted_to_the_bit(method, digits, tmp_path):
+    """Also to a larger budget, where learning rates do not depend on it."""
     whole = wf.train(make(method), digits, budget=wf.Budget(images=2 * N), out=tmp_path / "whole", seed=5)
     wf.train(make(method), digits, budget=wf.Budget(images=N), out=tmp_path / "parts", seed=5)
     parts = wf.resume(tmp_path / "parts", budget=wf.Budget(images=2 * N))

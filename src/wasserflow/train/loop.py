@@ -114,6 +114,8 @@ def resume(
 ) -> Method:
     """Go on with a run to its budget, or to a larger one, as if it had never stopped.
 
+    With a larger one learning rates that had fallen (``--decay``) rise again, to fall at its end.
+
     Args:
         path: The run's folder.
         budget: New totals; the run's own by default.
