@@ -19,8 +19,8 @@ from torch import Tensor
 
 import wasserflow as wf
 from wasserflow.data import toy
-from wasserflow.discrepancy import witness
-from wasserflow.method.dmmd import noised, paired_mmd_squared
+from wasserflow.discrepancy import paired_mmd_squared, witness
+from wasserflow.method.dmmd import noised
 from wasserflow.metric import energy_distance
 from wasserflow.plot.figure import limits, tidy, tile
 from wasserflow.plot.scatter import draw_cloud

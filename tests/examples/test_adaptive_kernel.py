@@ -6,8 +6,7 @@ import pytest
 import torch
 
 import wasserflow as wf
-from wasserflow.discrepancy import witness
-from wasserflow.method.dmmd import paired_mmd_squared
+from wasserflow.discrepancy import paired_mmd_squared, witness
 
 example = import_module("adaptive_kernel")
 

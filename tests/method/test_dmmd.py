@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import wasserflow as wf
-from wasserflow.discrepancy import mmd_squared
+from wasserflow.discrepancy import mmd_squared, paired_mmd_squared
 from wasserflow.errors import UserError
 from wasserflow.kernel import Energy, Gaussian, Linear, RationalQuadratic
-from wasserflow.method.dmmd import noised, paired_mmd_squared
+from wasserflow.method.dmmd import noised
 from wasserflow.method.dmmd_sampling import Level
 from wasserflow.noise import sample_noise
 

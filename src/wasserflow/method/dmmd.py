@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from wasserflow.discrepancy import Witness, witness
+from wasserflow.discrepancy import Witness, paired_mmd_squared, witness
 from wasserflow.errors import UserError, unknown
 from wasserflow.kernel import Energy, Gaussian, Kernel, Linear, RationalQuadratic
 from wasserflow.method.dmmd_sampling import DMMDSampling, Level
@@ -416,32 +416,6 @@ def _spread(x: Tensor) -> Tensor:
 def noised(x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     """``cos(pi t / 2) x + sin(pi t / 2) eps`` at levels t, one for each sample (N, *shape) or one for all."""
     return VariancePreserving().at(x, eps, 1 - t)
-
-
-def paired_mmd_squared(u: Tensor, v: Tensor, kernel: Kernel) -> Tensor:
-    r"""The unbiased estimate of the squared MMD from pairs ``(u_i, v_i)``, whose members may depend on each other.
-
-    .. math:: \frac1{B(B-1)} \sum_{i \ne j} k(u_i, u_j) + k(v_i, v_j) - k(u_i, v_j) - k(v_i, u_j)
-
-    With data and the same data noised, what they have in common cancels: at small noise that is nearly everything.
-
-    Args:
-        u: Shape (B, D), B >= 2.
-        v: Shape (B, D).
-        kernel: A kernel with its bandwidth bound.
-
-    References:
-        A Kernel Two-Sample Test (Gretton et al., 2012), lemma 6.
-    """
-    b = len(u)
-    if isinstance(kernel, Linear):
-        difference = u - v
-        total, diagonal = difference.sum(0).square().sum(), difference.square().sum()
-    else:
-        cross = kernel(u, v)
-        gram = kernel(u, u) + kernel(v, v) - cross - cross.T
-        total, diagonal = gram.sum(), gram.diagonal().sum()
-    return (total - diagonal) / (b * (b - 1))
 
 
 SMALL = 16  # pixels a side, up to which a network twice as wide costs little

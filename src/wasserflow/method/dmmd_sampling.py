@@ -19,7 +19,7 @@ class DMMDSampling(Sampling):
         sampler: exact: particles interact, in groups; approximate (a-DMMD): each moves alone between features of data
             at a level and at the next, which are stored with the run.
         particles: How many interact; samples are drawn in whole groups.
-        noise_levels: T, how many levels, from --noise-level down.
+        noise_levels: T, how many levels, from --noise-level down; they should lie no wider apart than a model's --gap.
         steps: N_s, steps per level.
         step_size: In units of the distance between noised data of a level and of the next: 1 goes that far at the slope
             that the witness has at noised data. A model that compares with clean data is drawn with 1.5 by default.
