@@ -379,8 +379,8 @@ class DMMD(Method[DMMDConfig]):
 
     def _check(self, z: Tensor, data: Tensor, how: DMMDSampling) -> None:
         """Raise a `UserError` where the particles have left the data's neighbourhood, or have fallen together."""
-        spread, usual = torch.stack([_spread(z), data]).tolist()
-        ratio, noise = spread / usual, self.std.item() * prod(self.shape) ** 0.5 / usual
+        spread, usual, std = torch.stack([_spread(z), data, self.std]).tolist()
+        ratio, noise = spread / usual, std * prod(self.shape) ** 0.5 / usual
         if not ratio < FAR * max(1, noise):
             raise UserError(
                 f"the particles diverged: they are spread {ratio:.3g} times as wide as the data; "
