@@ -440,7 +440,7 @@ def test_a_record_that_is_none(refused, digits, text):
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        ("format", 3, "has format 3"),
+        ("format", 4, "has format 4"),
         ("format", None, "states no format"),
         ("method", None, "lacks 'method'"),
         ("method", "vgrw", "unknown method 'vgrw'. Did you mean vgrow?"),

@@ -112,12 +112,16 @@ def test_a_map_of_ones_own_is_found_by_its_name(done, refused):
     assert "unknown divergence or map 'forgotten'" in refused("resume", "r", "--images", "96")
 
 
-def test_runs_of_format_1_are_read(done, digits):
+@pytest.mark.parametrize(
+    ("number", "absent"), [(1, ["ratio_loss", "penalty_kind", "decay", "phase"]), (2, ["decay", "phase"])]
+)
+def test_runs_of_older_formats_are_read(done, digits, number, absent):
     path = digits / "config.json"
     record = json.loads(path.read_text())
-    assert record["format"] == 2
-    del record["config"]["ratio_loss"], record["config"]["penalty_kind"]
-    path.write_text(json.dumps(record | {"format": 1}))
+    assert record["format"] == 3
+    for name in absent:
+        del record["config"][name]
+    path.write_text(json.dumps(record | {"format": number}))
     done("sample", digits, "-n", "2", "--out", "x.npy")
     done("resume", digits, "--images", "400")
 

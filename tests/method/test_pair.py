@@ -6,6 +6,7 @@ import torch
 from wasserflow.errors import UserError
 from wasserflow.method import DMMD, METHODS, MonoFlow, VGrow
 from wasserflow.nn import PAIRS
+from wasserflow.nn.pg import Growing
 
 ALONE = {name: method for name, method in METHODS.items() if method is not DMMD}  # which needs data to sample
 methods = pytest.mark.parametrize("method", ALONE.values(), ids=ALONE)
@@ -63,6 +64,15 @@ def test_pg_recipe_penalises_between_data_and_particles():
     assert model.sample(2).shape == (2, 1, 28, 28)
 
 
+def test_networks_grow_by_a_size_alone_and_then_the_next_one_fading_in():
+    model = VGrow.for_shape((1, 16, 16), network="pg", width=4, phase=100)
+    for phases, finest in ((0, (0, 1)), (0.99, (0, 1)), (1.25, (1, 0.25)), (2.5, (1, 1)), (3.5, (2, 0.5)), (9, (2, 1))):
+        model.grow(phases)
+        for network in (model.generator, model.logit):
+            assert isinstance(network, Growing)
+            assert network.finest() == finest
+
+
 @methods
 def test_samples_are_a_prefix_whatever_the_batch(method):
     model = method.for_shape((1, 12, 12), width=8)
@@ -112,6 +122,8 @@ def test_same_seed_same_weights_and_no_global_effect():
         ({"ratio_loss": "logistc"}, "Did you mean logistic"),
         ({"penalty_kind": "r2"}, "unknown gradient penalty"),
         ({"divergence": "alpha:q"}, "needs a number"),
+        ({"phase": 100}, "of --network pg"),
+        ({"phase": -1, "network": "pg"}, "--phase"),
     ],
 )
 def test_bad_settings(settings, message):

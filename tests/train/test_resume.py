@@ -18,12 +18,20 @@ from wasserflow.train.interrupt import Interrupted
 
 SETTINGS = {
     "vgrow": {"batch": 32, "pool": 2, "inner_steps": 2, "width": 4, "penalty": 0.1, "penalty_every": 3},
+    "growing": {"batch": 64, "network": "pg", "latent": 8, "width": 4, "phase": 1200},  # N lies within the fading in
     "monoflow": {"batch": 64, "width": 4, "halve_lr_at": (1000,)},
     "vapo": {"decay": 0.0, "batch": 32, "width": 4, "warmup": 640, "time_score": 0.1},
     "residual": {"batch": 32, "width": 4, "ratio_steps": 4, "maps": 10, "map_steps": 2, "pool": 2},
     "dmmd": {"decay": 0.0, "batch": 32, "width": 4, "levels": 2},
 }
-METHODS = {"vgrow": wf.VGrow, "monoflow": wf.MonoFlow, "vapo": wf.VAPO, "residual": wf.ResidualFlow, "dmmd": wf.DMMD}
+METHODS = {
+    "vgrow": wf.VGrow,
+    "growing": wf.VGrow,
+    "monoflow": wf.MonoFlow,
+    "vapo": wf.VAPO,
+    "residual": wf.ResidualFlow,
+    "dmmd": wf.DMMD,
+}
 N = 1920  # a whole number of steps of either, and more than an epoch
 
 

@@ -21,6 +21,7 @@ from wasserflow.errors import UserError, unknown
 from wasserflow.method.method import milestones, positive
 from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig
 from wasserflow.method.ratio import shuffled
+from wasserflow.nn.pg import Growing
 
 __all__ = ["VGrow", "VGrowConfig"]
 
@@ -38,6 +39,8 @@ class VGrowConfig(PairConfig):
         fit_epochs: Passes of the generator's fit over the pool; several values follow the schedule.
         fit_epochs_at: Images seen at which the next value of fit_epochs begins.
         clamp: Keep the particles in [-1, 1] (images).
+        phase: Images per phase in which the networks called pg grow: a size alone, then the next one fading in, up to
+            the full one; 0: full size from the start.
     """
 
     divergence: str = "logd"
@@ -48,6 +51,7 @@ class VGrowConfig(PairConfig):
     fit_epochs: tuple[int, ...] = (1,)
     fit_epochs_at: tuple[int, ...] = ()
     clamp: bool = False
+    phase: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +60,8 @@ class VGrowConfig(PairConfig):
         milestones(self, "fit_epochs_at")
         if len(self.fit_epochs) != len(self.fit_epochs_at) + 1 or min(self.fit_epochs, default=0) < 1:
             raise UserError("--fit-epochs needs positive numbers, one more of them than --fit-epochs-at has")
+        if self.phase < 0 or (self.phase and self.network != "pg"):
+            raise UserError(f"--phase must be 0, or images per phase of --network pg, which grows, not {self.phase}")
 
 
 class VGrow(Pair[VGrowConfig]):
@@ -151,6 +157,8 @@ class VGrow(Pair[VGrowConfig]):
         c = self.config
         epochs = c.fit_epochs[bisect_right(c.fit_epochs_at, data.seen)]
         log: dict[str, Tensor] = {}
+        if c.phase:
+            self.grow(data.seen / c.phase)
         z = self.latents(c.pool * data.batch, rng)
         x = self.push(z, data.batch)
         for _ in range(c.inner_steps):
@@ -166,6 +174,13 @@ class VGrow(Pair[VGrowConfig]):
                 fit.generator.minimise(fit_loss)
                 log["fit_loss"] = fit_loss.detach()
         return log
+
+    def grow(self, phases: float) -> None:
+        """Bring both networks to where they are after so many phases."""
+        size, part = divmod(phases, 2)
+        for network in (self.generator, self.logit):
+            assert isinstance(network, Growing)
+            network.grow(size + max(0.0, part - 1))
 
     @torch.no_grad()
     def push(self, z: Tensor, batch: int) -> Tensor:

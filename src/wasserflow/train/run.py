@@ -7,7 +7,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -31,9 +31,9 @@ from wasserflow.train.device import Precision, resolve_device
 
 __all__ = ["FORMAT", "Run", "Source", "load", "sample"]
 
-FORMAT = 2
-SINCE_2: dict[str, Any] = {"ratio_loss": "logistic", "penalty_kind": "r1"}
-"""Settings that runs of format 1 had no choice of."""
+FORMAT = 3
+BEFORE: dict[str, Any] = {"ratio_loss": "logistic", "penalty_kind": "r1", "decay": 0.0, "phase": 0}
+"""Settings that runs of an older format had no choice of, and what they did."""
 
 LOCK = ".lock"
 REMEMBERED = "references.safetensors"
@@ -161,8 +161,8 @@ class Run:
             raise UserError(f"{file} cannot be read as the record of a run ({error})") from error
         if not isinstance(record, dict) or "format" not in record:
             raise UserError(f"{file} is not the record of a run: it states no format")
-        if record["format"] == 1 and isinstance(record.get("config"), dict):
-            record |= {"format": FORMAT, "config": record["config"] | SINCE_2}
+        if record["format"] in range(1, FORMAT):
+            record = _migrated(record)
         if record["format"] != FORMAT:
             raise UserError(
                 f"{path} has format {record['format']} (wasserflow {record.get('wasserflow', 'unknown')}), this is "
@@ -328,6 +328,15 @@ def sample(
     samples = run.form.to_data(model.sample(n, seed=seed, **settings))
     run.remember(model)
     return samples
+
+
+def _migrated(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of an older format as this version writes it; `Run.open` judges the rest."""
+    config, method = record.get("config"), record.get("method")
+    if isinstance(config, dict) and method in tuple(METHODS):
+        known = {field.name for field in fields(METHODS[method].Config)}
+        config = {name: value for name, value in BEFORE.items() if name in known} | config
+    return record | {"format": FORMAT, "config": config}
 
 
 def machine() -> dict[str, Any]:
