@@ -127,11 +127,20 @@ def test_distances_far_from_the_origin_in_float32():
     torch.testing.assert_close(same.double(), exact, rtol=1e-4, atol=1e-5)
 
 
-def test_ties_are_exactly_zero():
-    x = cloud(40, 5, 0).float() + 3
+@pytest.mark.parametrize(("n", "d"), [(40, 5), (500, 64), (1000, 784)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ties_are_exactly_zero(n, d, dtype):
+    x = cloud(n, d, 0).to(dtype) + 3
     s = squared_distances(x, x, ties=True)
     assert (s.diagonal() == 0).all()
-    assert (s + torch.eye(40) > 0).all()
+    assert (s + torch.eye(n, dtype=dtype) > 0).all()
+
+
+def test_one_far_point_does_not_blur_the_distances_of_others():
+    x = 10 * cloud(50, 64, 1)
+    x[0] = 1e6
+    loop = torch.cdist(x[1:], x[1:], compute_mode="donot_use_mm_for_euclid_dist").square()
+    torch.testing.assert_close(squared_distances(x, x, ties=True)[1:, 1:], loop, rtol=1e-9, atol=0)
 
 
 def test_optimal_width_against_a_grid():

@@ -18,7 +18,6 @@ from wasserflow.metric.distance import (
     kernel_distance,
     log_chamfer,
     sliced_wasserstein,
-    squared_distances,
     tiles,
 )
 
@@ -202,15 +201,6 @@ def test_tiles_cover_every_row_once_and_change_nothing(monkeypatch: pytest.Monke
     assert [i for rows in tiles(37, 23) for i in range(37)[rows]] == list(range(37))
     assert kernel_distance(a, b)[:2] == pytest.approx(whole[0], rel=1e-12)
     assert energy_distance(a, b) == pytest.approx(whole[1], rel=1e-12)
-
-
-def test_squared_distances_of_equal_points_are_exactly_zero():
-    x = gauss(50, 64, seed=1) * 10
-    x[0] = 1e6  # one far point must not blur the others
-    squared = squared_distances(x, x)
-    assert squared.diagonal().eq(0).all()
-    loop = torch.cdist(x[1:], x[1:], compute_mode="donot_use_mm_for_euclid_dist").square()
-    assert squared[1:, 1:].numpy() == pytest.approx(loop.numpy(), rel=1e-9)
 
 
 @pytest.mark.parametrize("function", [frechet, kernel_distance, sliced_wasserstein, energy_distance, log_chamfer])

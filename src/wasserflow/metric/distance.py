@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wasserflow.kernel import squared_distances
+
 __all__ = [
     "Estimate",
     "energy_distance",
@@ -22,7 +24,6 @@ __all__ = [
     "log_chamfer",
     "nearest",
     "sliced_wasserstein",
-    "squared_distances",
     "tiles",
 ]
 
@@ -236,14 +237,6 @@ def tiles(n: int, m: int) -> Iterator[slice]:
         yield slice(start, min(start + height, n))
 
 
-def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances ``(N, M)`` by one matrix product; equal points get exactly zero."""
-    x2, y2 = x.square().sum(1), y.square().sum(1)
-    squared = torch.addmm(y2[None], x, y.T, alpha=-2).add_(x2[:, None])
-    # A difference of large numbers is noise below this; only points of nearly equal norm come near it.
-    return squared.masked_fill_(squared <= 1e-13 * x2[:, None], 0.0)
-
-
 def _pair(a: Tensor, b: Tensor, least: int) -> tuple[Tensor, Tensor]:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"two sets of vectors of one length are compared, not {tuple(a.shape)}, {tuple(b.shape)}")
@@ -265,4 +258,4 @@ def _cubic(x: Tensor, y: Tensor, d: int) -> Tensor:
 def _distances(x: Tensor, y: Tensor) -> float:
     """Sum of all distances; centred first, which keeps the matrix form of the squared distance accurate."""
     x, y = x - x.mean(0), y - x.mean(0)
-    return sum(squared_distances(x[rows], y).sqrt_().sum().item() for rows in tiles(len(x), len(y)))
+    return sum(squared_distances(x[rows], y, ties=True).sqrt_().sum().item() for rows in tiles(len(x), len(y)))

@@ -22,7 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wasserflow.metric.distance import squared_distances, tiles
+from wasserflow.kernel import squared_distances
+from wasserflow.metric.distance import tiles
 
 __all__ = ["Manifold", "manifold", "radii"]
 
@@ -57,7 +58,7 @@ def manifold(samples: Tensor, real: Tensor, *, k: int = 5) -> Manifold:
     inside, recalled, covered = 0, x.new_zeros(len(x), dtype=torch.bool), x.new_zeros(len(x), dtype=torch.bool)
     balls = 0
     for rows in tiles(len(y), len(x)):
-        squared = squared_distances(y[rows], x)
+        squared = squared_distances(y[rows], x, ties=True)
         hit = squared <= real_radius
         inside += int(hit.any(1).sum())
         balls += int(hit.sum())
@@ -86,5 +87,5 @@ def radii(x: Tensor, *, k: int = 5) -> Tensor:
     radius = x.new_empty(len(x))
     for rows in tiles(len(x), len(x)):
         # A point is its own nearest neighbour, so the k-th other one is the (k + 1)-th smallest.
-        radius[rows] = squared_distances(x[rows], x).topk(k + 1, largest=False, sorted=True).values[:, -1]
+        radius[rows] = squared_distances(x[rows], x, ties=True).topk(k + 1, largest=False, sorted=True).values[:, -1]
     return radius
