@@ -106,6 +106,13 @@ SUITES: dict[str, tuple[Row, ...]] = {
 }
 
 
+BESIDE = {
+    data: {"VGrow logd": data, "MonoFlow ns": data, "VAPO fm": f"potential-{data}", "DMMD linear": f"dmmd-{data}"}
+    for data in ("mnist", "fashion-mnist", "digits")
+}
+"""A row of each method, for a table of their own, and the suite that trains it."""
+
+
 @dataclass(frozen=True)
 class Flags:
     """Measure quality at equal CPU time, and write docs/results.md.
@@ -216,33 +223,43 @@ def hardware() -> dict[str, Any]:
 
 
 def write_tables() -> None:
-    """Replace, in docs/results.md, what stands between the marks of each suite that has results."""
+    """Replace, in docs/results.md, what stands between the marks of each table that has results."""
+    tables = {suite: [(row, suite) for row in rows] for suite, rows in SUITES.items()}
+    for data, names in BESIDE.items():
+        rows = [(row, suite) for name, suite in names.items() for row in SUITES[suite] if row.name == name]
+        tables[f"methods-{data}"] = rows
     page = PAGE.read_text()
-    for suite in SUITES:
-        begin, end = f"<!-- {suite} -->\n", f"<!-- /{suite} -->"
-        rows = [json.loads(path.read_text()) for path in sorted((RESULTS / suite).glob("*.json"))]
-        if not rows:
+    for mark, rows in tables.items():
+        begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
+        results = [result for row, suite in rows for result in stored(row, suite)]
+        if not results:
             continue
         if begin not in page or end not in page:
-            raise SystemExit(f"{PAGE} has no marks for {suite}: put {begin.strip()} and {end} where its table belongs")
+            raise SystemExit(f"{PAGE} has no marks for {mark}: put {begin.strip()} and {end} where its table belongs")
         before, rest = page.split(begin, 1)
-        page = before + begin + table(suite, rows) + end + rest.split(end, 1)[1]
+        page = before + begin + table([row for row, _ in rows], results) + end + rest.split(end, 1)[1]
     PAGE.write_text(page)
+
+
+def stored(row: Row, suite: str) -> list[dict[str, Any]]:
+    """The results of a row, one for each seed that has been measured."""
+    results = [json.loads(path.read_text()) for path in sorted((RESULTS / suite).glob("*.json"))]
+    return [result for result in results if result["name"] == row.name]
 
 
 IMAGES = ("frechet", "precision", "recall", "coverage", "memorised")
 POINTS = ("energy", "log_chamfer", "precision", "recall", "modes", "high_quality")
 
 
-def table(suite: str, results: list[dict[str, Any]]) -> str:
-    """A table in Markdown, one line per row of the suite, and its receipt."""
+def table(rows: Iterable[Row], results: list[dict[str, Any]]) -> str:
+    """A table in Markdown, one line per row that has results, and its receipt."""
     shown = [name for name in (IMAGES if "frechet" in results[0]["figures"] else POINTS) if _has(results, name)]
     shares = results[0]["class_shares"] is not None
     heads = ["", "CPU minutes", "images seen", *(name.replace("_", " ") for name in shown)]
     judged = any(result["ratio_loss"] is not None for result in results)
     heads += ["smallest, largest class"] * shares + ["ratio loss"] * judged + ["seeds"]
     lines = [markdown_row(heads), markdown_row(["---"] * len(heads))]
-    for row in SUITES[suite]:
+    for row in rows:
         found = [result for result in results if result["name"] == row.name]
         if not found:
             continue
