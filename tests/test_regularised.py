@@ -103,6 +103,16 @@ def test_far_samples_and_single_precision():
     assert far.ratio.isfinite().all()
 
 
+def test_features_of_one_direction_and_a_huge_scale():
+    """Rounding makes Newton's matrix indefinite. Across the target's direction w the optimum is mean/lam."""
+    w = torch.nn.functional.normalize(cloud(1, 60, 0), dim=1)[0]
+    x, y, lam = cloud(100, 60, 1), 1e9 * cloud(200, 1, 2) * w, 1.0
+    across = x.mean(0) - (x.mean(0) @ w) * w
+    along = kale((x @ w)[:, None], (y @ w)[:, None], Linear(), lam).value
+    value = kale(x, y, Linear(), lam).value
+    torch.testing.assert_close(value, along + (1 + lam) / (2 * lam) * across @ across, rtol=1e-6, atol=0)
+
+
 def test_bad_settings():
     x = cloud(5, 2, 0)
     with pytest.raises(UserError, match="positive definite"):

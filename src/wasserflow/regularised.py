@@ -186,13 +186,16 @@ def _primal(
     def slope_and_step(v: Tensor) -> tuple[Tensor, Tensor]:
         a = weight * (target @ v).exp()
         slope = a @ target - mean + lam * v
-        hessian = torch.addmm(lam * eye, target.T * a, target)
-        return slope, -torch.cholesky_solve(slope[:, None], torch.linalg.cholesky(hessian))[:, 0]
+        factor, failed = torch.linalg.cholesky_ex(torch.addmm(lam * eye, target.T * a, target))
+        if failed:  # lam is lost beside huge features: the singular values of the Hessian's root still tell
+            _, singular, right = torch.linalg.svd(a.sqrt()[:, None] * target, full_matrices=False)
+            return slope, -right.T @ (right @ slope / (singular.square() + lam))
+        return slope, -torch.cholesky_solve(slope[:, None], factor)[:, 0]
 
     v = _newton(_double(start) if start is not None else torch.zeros_like(mean), loss, slope_and_step, tolerance)
+    inside = 1 + (_wide(x) @ v).mean() - weight @ (_wide(y) @ v).exp() - lam / 2 * v @ v
     v, ratio = v.to(x), (target @ v).exp().to(y)
-    inside = 1 + (x @ v).mean() - p @ (y @ v).exp() - lam / 2 * v @ v
-    return Kale((1 + lam) * inside, Witness(kernel, v[None], v.new_full((1,), 1 + lam)), v, ratio)
+    return Kale((1 + lam) * inside.to(x), Witness(kernel, v[None], v.new_full((1,), 1 + lam)), v, ratio)
 
 
 def _dual(x: Tensor, y: Tensor, kernel: Kernel, lam: float, p: Tensor, start: Tensor | None, tolerance: float) -> Kale:
@@ -210,7 +213,11 @@ def _dual(x: Tensor, y: Tensor, kernel: Kernel, lam: float, p: Tensor, start: Te
         root = a.sqrt()  # the Hessian diag(1/a) + K/lam, scaled by root from both sides, has all eigenvalues >= 1
         scaled = root[:, None] * gram * root / lam
         scaled.diagonal().add_(1)
-        return slope, -root * torch.cholesky_solve((root * slope)[:, None], torch.linalg.cholesky(scaled))[:, 0]
+        factor, failed = torch.linalg.cholesky_ex(scaled)
+        if failed:  # the 1 is lost beside a huge Gram matrix
+            values, vectors = torch.linalg.eigh(scaled)
+            return slope, -root * (vectors @ (vectors.T @ (root * slope) / values.clamp(min=1)))
+        return slope, -root * torch.cholesky_solve((root * slope)[:, None], factor)[:, 0]
 
     def move(a: Tensor, step: Tensor, size: float) -> Tensor:
         relative = size * step / a  # a + step in first order, and positive; one step from above for a single point
@@ -262,4 +269,8 @@ def check_regularised(kernel: Kernel, lam: float | Tensor) -> None:
 
 
 def _double(x: Tensor) -> Tensor:
-    return x.detach() if x.device.type == "mps" else x.detach().double()
+    return _wide(x.detach())
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.device.type == "mps" else x.double()
