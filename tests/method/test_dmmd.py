@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import wasserflow as wf
-from wasserflow.discrepancy import mmd_squared, paired_mmd_squared
+from wasserflow.discrepancy import mmd_squared, paired_mmd_squared, witness
 from wasserflow.errors import UserError
 from wasserflow.kernel import Energy, Gaussian, Linear, RationalQuadratic
 from wasserflow.method.dmmd import noised
 from wasserflow.method.dmmd_sampling import Level
-from wasserflow.noise import sample_noise
+from wasserflow.noise import derive_seed, sample_noise
 
 SMALL: dict[str, Any] = {"width": 16, "batch": 16, "levels": 4}
 PUBLISHED: dict[str, Any] = {"gap": 1.0, "slope": 1.0, "standardised": False}
@@ -192,15 +192,39 @@ def test_noise_has_the_datas_mean_and_variance():
 
 
 @pytest.mark.parametrize("gap", [0.1, 0.25])
-def test_the_ways_add_up_to_the_quarter_of_a_circle(gap):
+def test_levels_lie_on_a_quarter_of_a_circle(gap):
     """Between levels, standardised points in d dimensions go along chords of a circle of radius sqrt(d)."""
     d, rng = 400, torch.Generator().manual_seed(0)
     model = make((d,), data=torch.randn(2000, d, generator=rng), gap=gap, kernel="linear")
-    chosen = model.Sampling(noise_levels=round(1 / gap), references=500)
-    levels = [1 - gap * k for k in range(chosen.noise_levels)]
-    known = [model.level(t, 500, 500) for t in levels]
+    levels = [1 - gap * k for k in range(round(1 / gap))]
     chord = 2 * torch.sin(torch.tensor(torch.pi * gap / 4)).item() * d**0.5
-    assert [float(way) for way in model.ways(levels, known, chosen)] == pytest.approx([chord] * len(levels), rel=0.02)
+    found = [float(model.level(t, 500, 500).distance) for t in levels]
+    assert found == pytest.approx([chord] * len(levels), rel=0.02)
+
+
+class Quadratic(torch.nn.Module):
+    """One feature, ``sum_i a_i x_i^2 / 2``, whose gradient is ``a x``."""
+
+    def __init__(self, a):
+        super().__init__()
+        self.a = a
+
+    def forward(self, x, t):
+        return (self.a * x.square()).sum(1, keepdim=True) / 2
+
+
+@pytest.mark.parametrize("t", [0.3, 0.7])
+def test_the_reach_turns_the_slope_into_the_mean_displacement(t):
+    """Normal data with deviations s: ``E[x_t - x_r | x_t] = a x_t`` with a in closed form, here the gradient of w."""
+    s, gap = torch.tensor([0.1, 0.5, 2.0, 3.0]), 0.02
+    (alpha, beta), (alpha_r, beta_r) = ((torch.cos(u), torch.sin(u)) for u in torch.pi / 2 * torch.tensor([t, t - gap]))
+    a = ((alpha - alpha_r) * alpha * s**2 + (beta - beta_r) * beta) / (alpha**2 * s**2 + beta**2)
+    rng = torch.Generator().manual_seed(0)
+    model = make((4,), data=s * torch.randn(200_000, 4, generator=rng), gap=gap, kernel="linear")
+    model.features = Quadratic(3 * a)
+    level = model.level(t, 200_000, 50_000)
+    pull = 3 * (level.noised - level.target).item()
+    assert (level.reach * pull).item() == pytest.approx(1, rel=0.15)
 
 
 # Samples
@@ -272,21 +296,25 @@ def test_a_particle_alone_moves_between_stored_means():
         model.sample(1, **chosen | {"noise_levels": 4})
 
 
-@pytest.mark.parametrize(("gap", "step_size"), [(0.1, 1.0), (1.0, 1.5)])
-def test_the_default_step_suits_what_levels_are_compared_with(gap, step_size):
-    assert make(kernel="linear", gap=gap).sampling.step_size == step_size
-
-
-def test_the_length_of_a_step():
-    """One level, one step: |dz| = step_size (W(t) - 0) |grad w| / mean |grad w at noised data|."""
-    model = make(kernel="linear")
+@pytest.mark.parametrize("sampler", ["exact", "approximate"])
+@pytest.mark.parametrize("settings", [PUBLISHED, {}], ids=["published", "default"])
+def test_the_length_of_a_step(settings, sampler):
+    """One level, one step: so many times what the level's steps add up to, along the gradient."""
+    model = make(kernel="linear", **settings)
     chosen = {"particles": 8, "noise_levels": 1, "steps": 1, "references": 50, "noise_level": 0.6, "step_size": 0.25}
     start = points(8, 1.0, seed=5).float()
-    moved = model.sample(8, start=start, no_noise=True, **chosen)
+    moved = model.sample(8, start=start, no_noise=True, sampler=sampler, **chosen)
     level = model.level(0.6, 50, 1000)
-    g = model.gradient(start, 0.6, level.target, None, 8)
-    torch.testing.assert_close(moved, start - 0.25 * level.distance / level.slope * g)
     assert isinstance(level, Level)
+    w = witness(level.noised, level.target, Linear())
+    g = model.gradient(start, 0.6, level.target, w if sampler == "approximate" else None, 8)
+    times = 1.5 if settings else {"exact": 2.0, "approximate": 1.2}[sampler]
+    torch.testing.assert_close(moved, start - 0.25 * times * level.reach * g)
+    if settings:  # at noised data that is the distance W, on the mean
+        rng = torch.Generator().manual_seed(derive_seed("references", 600_000))
+        x_t = model.noised(model.data(50), torch.randn(50, 2, generator=rng), torch.tensor(0.6))
+        slope = model.gradient(x_t, 0.6, level.target, w, 50).norm(dim=1).mean()
+        torch.testing.assert_close(level.reach, level.distance / slope)
 
 
 def test_given_samples_are_noised_first_and_small_groups_filled_with_data():

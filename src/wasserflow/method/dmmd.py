@@ -266,11 +266,6 @@ class DMMD(Method[DMMDConfig]):
             return kale(u, v, self.kernel, self.config.lam).witness
         return witness(u, v, self.kernel)
 
-    @property
-    def sampling(self) -> DMMDSampling:
-        """How samples are drawn unless told otherwise."""
-        return DMMDSampling(step_size=1.0 if self.config.gap < 1 else FROM_CLEAN)
-
     def study(self) -> None:
         """Study the data at the levels that samples go through unless told otherwise."""
         for t in self.noise_levels(self.sampling):
@@ -296,7 +291,7 @@ class DMMD(Method[DMMDConfig]):
         levels = self.noise_levels(how)
         known = [self.level(t, how.references, batch) for t in levels]
         ways = self.ways(levels, known, how)
-        etas = [how.step_size * way / (how.steps * here.slope) for way, here in zip(ways, known, strict=True)]
+        etas = [how.step_size * self.haste(exact) * way / how.steps for way in ways]
         for i in range(0, n, size):
             z = self._group(i, size, seed, how, None if start is None else start[i : i + size])
             for k, (t, here) in enumerate(zip(levels, known, strict=True)):
@@ -304,18 +299,22 @@ class DMMD(Method[DMMDConfig]):
                 for _ in range(how.steps):
                     z = z - etas[k] * self.gradient(z, t, here.target, fixed, batch)
             for _ in range(how.exact_steps):
-                z = z - etas[-1] * self.gradient(z, levels[-1], known[-1].target, None, batch)
+                eta = how.step_size * self.haste(exact=True) * ways[-1] / how.steps
+                z = z - eta * self.gradient(z, levels[-1], known[-1].target, None, batch)
             yield self.denoised(z, how.denoise, batch) if how.denoise else z
 
+    def haste(self, exact: bool) -> float:
+        """How many of a level's `ways` particles go where the step size is 1."""
+        return FROM_CLEAN if self.config.slope else TOGETHER if exact else ALONE
+
     def ways(self, levels: list[float], known: list[Level], how: DMMDSampling) -> list[Tensor]:
-        """How far particles have to go at each level: to the next one, and from the last to its r."""
+        """The multiples of ``grad w_t`` that carry data at each level to the next one, and from the last to its r."""
         gap = self.config.gap
         if gap < 1:
-            steps = [(a - b) / min(a, gap) for a, b in pairwise(levels)]
-            steps.append(steps[-1] if how.denoise and steps else 1.0)
-            return [step * here.distance for step, here in zip(steps, known, strict=True)]
-        ways = [a.distance - b.distance for a, b in pairwise(known)]
-        return [*ways, ways[-1] if how.denoise and ways else known[-1].distance]
+            ways = [here.reach * (a - b) / min(a, gap) for here, (a, b) in zip(known, pairwise(levels), strict=False)]
+        else:
+            ways = [a.reach * (a.distance - b.distance) / a.distance for a, b in pairwise(known)]
+        return [*ways, ways[-1] if how.denoise and ways else known[-1].reach]
 
     def noise_levels(self, how: DMMDSampling) -> list[float]:
         """The levels that particles go through, from high to low."""
@@ -348,7 +347,7 @@ class DMMD(Method[DMMDConfig]):
     def level(self, t: float, references: int, batch: int) -> Level:
         """What the data are at level t, computed once for these weights and kept in ``remembered``."""
         name = f"{t:.6f}/{references}/"
-        if name + "slope" not in self.remembered:
+        if name + "reach" not in self.remembered:
             known = self._studied(t, references, batch)._asdict()
             self.remembered |= {name + part: value for part, value in known.items()}
         return Level(*(self.remembered[name + part] for part in Level._fields))
@@ -361,8 +360,12 @@ class DMMD(Method[DMMDConfig]):
         v, u = (torch.cat([self.phi(b, _all(b, t)) for b in part.split(batch)]) for part in (x_r, x_t))
         if self.config.kernel == "linear" and self.config.bound == "mmd":
             u, v = u.mean(0, keepdim=True), v.mean(0, keepdim=True)
-        slopes = self.gradient(x_t[:SLOPES], t, v, self.witness(u, v), batch).flatten(1).norm(dim=1)
-        return Level(v, u, slopes.mean(), (x_t - x_r).flatten(1).norm(dim=1).mean(), _spread(x))
+        w, distance = self.witness(u, v), (x_t - x_r).flatten(1).norm(dim=1).mean()
+        slopes = self.gradient(x_t[:SLOPES], t, v, w, batch).flatten(1).norm(dim=1)
+        # With slope 0 grad w is E[x_t - x_r | x_t] / reach; its mean product with x_t - x_r is how far w falls.
+        fall = w(u).mean() - w(v).mean()
+        reach = distance / slopes.mean() if self.config.slope else fall / slopes.square().mean()
+        return Level(v, u, reach, distance, _spread(x))
 
     def _group(self, i: int, size: int, seed: int, how: DMMDSampling, start: Tensor | None) -> Tensor:
         """Particles i to i + size where they start; a group of given ones that is not full is filled with data."""
@@ -398,7 +401,8 @@ class DMMD(Method[DMMDConfig]):
 
 
 BATCH = 500  # samples at a time, where nobody says
-FROM_CLEAN = 1.5  # the step size for clean data: on the arc to the next level W falls more slowly than particles move
+FROM_CLEAN = 1.5  # for slope 1: on the arc to the next level W falls more slowly than particles move
+TOGETHER, ALONE = 2.0, 1.2  # interacting particles slow down as they arrive
 LOOK = 2000  # samples from which the data's mean and variance are taken
 SLOPES = 256  # noised data whose slope is measured
 FAR, NEAR, FEW = 3.0, 0.3, 50
@@ -423,11 +427,6 @@ SMALL = 16  # pixels a side, up to which a network twice as wide costs little
 FOR_SMALL_IMAGES: dict[str, Any] = {"width": 64}
 FOR_VECTORS: dict[str, Any] = {
     "batch": 128,
-    "decay": 0.0,
-    "gap": 1.0,
-    "standardised": False,
-    "penalty": 1.0,
-    "slope": 1.0,
     "network": "mlp",
     "width": 64,
     "depth": 3,
