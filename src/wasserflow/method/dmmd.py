@@ -90,7 +90,7 @@ class DMMDConfig(MethodConfig):
     standardised: bool = True
     penalty: float = 0.5
     slope: float = 0.0
-    feature_penalty: float = 1e-4
+    feature_penalty: float = 0.0
     weighting: Literal["distance", "equal"] = "distance"
     lr: float = 7e-4
     betas: tuple[float, float] = (0.5, 0.99)
@@ -430,6 +430,7 @@ FOR_VECTORS: dict[str, Any] = {
     "network": "mlp",
     "width": 64,
     "depth": 3,
+    "feature_penalty": 1e-4,
     "lr": 1e-3,
 }
 """Where the default recipe for vectors differs from the one for images, whose values are the fields' defaults."""
