@@ -213,18 +213,27 @@ class Quadratic(torch.nn.Module):
         return (self.a * x.square()).sum(1, keepdim=True) / 2
 
 
+@pytest.mark.parametrize("weighting", ["equal", "distance"])
 @pytest.mark.parametrize("t", [0.3, 0.7])
-def test_the_reach_turns_the_slope_into_the_mean_displacement(t):
-    """Normal data with deviations s: ``E[x_t - x_r | x_t] = a x_t`` with a in closed form, here the gradient of w."""
+def test_the_reach_turns_the_slope_into_the_mean_displacement(t, weighting):
+    """For normal data ``E[x_t - x_r | x_t] = a x_t``: of all multiples of the feature with that gradient, the loss is
+    least for the one whose witness has the gradient a x_t / reach."""
     s, gap = torch.tensor([0.1, 0.5, 2.0, 3.0]), 0.02
     (alpha, beta), (alpha_r, beta_r) = ((torch.cos(u), torch.sin(u)) for u in torch.pi / 2 * torch.tensor([t, t - gap]))
     a = ((alpha - alpha_r) * alpha * s**2 + (beta - beta_r) * beta) / (alpha**2 * s**2 + beta**2)
-    rng = torch.Generator().manual_seed(0)
-    model = make((4,), data=s * torch.randn(200_000, 4, generator=rng), gap=gap, kernel="linear")
-    model.features = Quadratic(3 * a)
-    level = model.level(t, 200_000, 50_000)
-    pull = 3 * (level.noised - level.target).item()
-    assert (level.reach * pull).item() == pytest.approx(1, rel=0.15)
+    n, rng = 100_000, torch.Generator().manual_seed(0)
+    x, eps = s * torch.randn(n, 4, generator=rng), torch.randn(1, n, 4, generator=rng)
+    model = make((4,), data=x, gap=gap, kernel="linear", weighting=weighting, feature_penalty=0.0, penalty=0.7)
+    level, now = model.level(t, 20_000, 50_000), torch.tensor(t)
+    level_t, level_r = model.noised(x, eps[0], now), model.below(x, eps[0], now)
+    u, v = (Quadratic(a)(part, None).mean() for part in (level_t, level_r))
+    gains = torch.linspace(0.5, 1.5, 101)  # of the feature, in units of the one that is expected to be the best
+
+    def loss(gain):
+        model.features = Quadratic(gain / ((u - v) * level.reach).sqrt() * a)
+        return model.loss(x, torch.tensor([t]), eps, torch.full((1, n), 0.5), []).item()
+
+    assert min(gains.tolist(), key=loss) == pytest.approx(1, abs=0.05)
 
 
 # Samples

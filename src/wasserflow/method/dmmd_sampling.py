@@ -21,7 +21,7 @@ class DMMDSampling(Sampling):
         particles: How many interact; samples are drawn in whole groups.
         noise_levels: T, how many levels, from --noise-level down; they should lie no wider apart than a model's --gap.
         steps: N_s, steps per level.
-        step_size: In units of what suits most data: steps of a level that add up to 2 (exact) or 1.2 (approximate) mean
+        step_size: In units of what suits most data: steps of a level that add up to 2 (exact) or 1.4 (approximate) mean
             displacements from noised data of the level to the next; as published (--slope 1), to 1.5 distances.
         noise_level: Where to start, from 1 (noise) down; given samples (--from) are noised to it first.
         no_noise: Leave given samples as they are.
@@ -63,8 +63,8 @@ class Level(NamedTuple):
             mean, (1, D), which is all it sees.
         noised: ``phi(x_t, t)``, the same of data at level t.
         reach: What the gradient of the witness between these two is multiplied with to go from x_t to x_r: with slope 0
-            to the mean displacement ``E[x_t - x_r | x_t]``, which such a gradient is proportional to; with slope 1,
-            where it is not, to the distance W(t) at the mean slope.
+            to the mean displacement ``E[x_t - x_r | x_t]``, of which the loss makes it a known multiple; with slope 1,
+            where it is none, to the distance W(t) at the mean slope.
         distance: W(t), mean of ``|x_t - x_r|``.
         spread: Standard deviation of clean data, over all dimensions together.
     """
