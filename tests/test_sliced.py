@@ -56,6 +56,8 @@ def test_sorting_is_counting(request, grid, n, m, d, parts):
         x, y = ((p * grid).round() / grid for p in (x, y))
     xi = directions(d, 8, rng())
     xi[0] = torch.eye(d)[0]  # along an axis equal coordinates are equal shadows
+    if grid:  # exact products: on some processors matrix products round equal points differently, which unties them
+        xi = (256 * xi).round() / 256
     expected = counted(x, x, y, xi).float()
     torch.testing.assert_close(sliced_velocity(x, x, y, xi), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(sliced_velocity(x.clone(), x, y, xi), expected, rtol=1e-4, atol=1e-5)
