@@ -9,6 +9,7 @@ from wasserflow.nn.timed import Encoder, TimedMLP
 NETWORKS = {
     "mlp": ((3,), lambda classes: TimedMLP((3,), 8, classes=classes)),
     "encoder": ((2, 7, 6), lambda classes: Encoder((2, 7, 6), 4, depth=2, classes=classes)),
+    "energies": ((2, 7, 6), lambda classes: Encoder((2, 7, 6), 4, depth=2, classes=classes, energies=True)),
 }
 
 
@@ -55,3 +56,33 @@ def test_labels(name):
     none = network(x, t)
     torch.testing.assert_close(none, network(x, t, torch.full((4,), -1)))
     assert not torch.allclose(none, network(x, t, torch.tensor([0, 1, 2, 0])))
+
+
+def test_slopes_of_energies_are_linear_filters():
+    """As those of a normal law's log density are, and as no other feature's is; at any place the same filter."""
+    width, shape = 4, (2, 8, 8)
+    torch.manual_seed(0)
+    network = Encoder(shape, width, energies=True).double()
+    x = torch.randn(3, *shape, dtype=torch.float64)
+    x[2] = (x[0] + x[1]) / 2
+    x.requires_grad_()
+    out = network(x, torch.full((3,), 0.4, dtype=torch.float64))
+    for part, linear in ((slice(-width, None), True), (slice(None, -width), False)):
+        (slope,) = torch.autograd.grad(out[:, part].sum(), x, retain_graph=True)
+        assert torch.allclose(slope[2], (slope[0] + slope[1]) / 2) is linear
+    shifted = torch.zeros(2, *shape, dtype=torch.float64)
+    shifted[0, :, 2:4, 2:4] = shifted[1, :, 4:6, 4:6] = x[0, :, 2:4, 2:4].detach()
+    out = network(shifted, torch.full((2,), 0.4, dtype=torch.float64))[:, -width:]
+    torch.testing.assert_close(out[0], out[1])
+
+
+@pytest.mark.parametrize("side", [16, 64, 128])
+def test_the_slope_of_the_energies_witness_depends_little_on_the_size(side):
+    """Between noise and noise nine tenths as strong, for a new network."""
+    torch.manual_seed(0)
+    network = Encoder((3, side, side), 32, energies=True)
+    x = torch.randn(16, 3, side, side, requires_grad=True)
+    t = torch.full((16,), 0.5)
+    u, v = network(x, t)[:, -32:], network(0.9 * x, t)[:, -32:]
+    (slope,) = torch.autograd.grad((u @ (u - v).mean(0).detach()).sum(), x)
+    assert 0.3 < slope.flatten(1).norm(dim=1).mean() < 3

@@ -63,4 +63,4 @@ def build_encoder(name: str, shape: Sequence[int], width: int, depth: int) -> nn
         return TimedMLP(shape, width, depth)
     if len(shape) != 3:
         raise UserError(f"the {name} takes images, not samples of shape {tuple(shape)}: use --network mlp")
-    return Encoder(shape, width, depth) if name == "encoder" else UNetFeatures(shape, width, depth)
+    return Encoder(shape, width, depth, energies=True) if name == "encoder" else UNetFeatures(shape, width, depth)

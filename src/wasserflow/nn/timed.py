@@ -108,10 +108,19 @@ class Encoder(nn.Module):
         depth: Layers per size.
         scale: As in `Condition`.
         classes: As in `Condition`.
+        energies: Whether the mean squares of the first convolution's maps, weighed by the time, are features too. They
+            see what normalisation takes off, the strength of noise, and their slopes are linear filters of x, as a
+            normal law's are; the other features need long to find those in images of many pixels.
     """
 
     def __init__(
-        self, shape: Sequence[int], width: int, depth: int = 1, scale: float = 1000.0, classes: int = 0
+        self,
+        shape: Sequence[int],
+        width: int,
+        depth: int = 1,
+        scale: float = 1000.0,
+        classes: int = 0,
+        energies: bool = False,
     ) -> None:
         super().__init__()
         sizes = ladder(shape[1:], smallest=2)[1:]
@@ -126,14 +135,23 @@ class Encoder(nn.Module):
             self.layers.append(_Layer(a, b, 2, size))
             self.layers.extend(_Layer(b, b, 1, size, residual=True) for _ in range(depth - 1))
         self.last = _Steered(channels[-1], size)
+        self.energies = Film(size, width) if energies else None
+        if energies:
+            self.features += width
+            self.gain = prod(sizes[0]) ** -0.75  # the slope of the energies' own witness is then about 1 for all sizes
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """(N, *shape) and (N,) to (N, features)."""
         embedding = self.condition(t, label)
         h = self.first(x)
+        maps = h.flatten(2)
         for layer in self.layers:
             h = layer(h, embedding)
-        return self.last(h, embedding).flatten(1)
+        features = self.last(h, embedding).flatten(1)
+        if self.energies is None:
+            return features
+        energies = self.gain * torch.linalg.vecdot(maps, maps)
+        return torch.cat([features, self.energies(energies, embedding)], 1)
 
 
 class _Steered(nn.Module):
