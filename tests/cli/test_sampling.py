@@ -87,3 +87,9 @@ def test_figures_say_how_the_samples_were_drawn(done, trained):
     assert figures["evaluations"] == 6
     assert figures["sampling"]["sampler"] == "approximate"
     assert figures["sampling"]["particles"] == 20
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_help_of_a_run_lists_the_settings_of_its_method(done, trained, command):
+    assert "--noise-levels" in done(command, trained, "--help")
+    assert "--noise-levels" not in done(command, "--help")

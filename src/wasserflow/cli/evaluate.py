@@ -25,6 +25,8 @@ Cells = tuple[str, str, str, str]  # a row: name, for the samples, for real data
 class EvaluateFlags:
     """Compare a run's samples with held-out data; print the figures and store them in the run's metrics.json.
 
+    RUN --help lists the settings with which its method draws samples, too.
+
     Args:
         run: The run's folder.
         n: How many samples to draw; the comparison is at equal counts, so at most as many as are held out.

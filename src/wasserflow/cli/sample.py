@@ -26,6 +26,8 @@ MOST_DRAWN = 10_000
 class SampleFlags:
     """Draw samples from a run, in the data's own form; the same seed gives the same samples.
 
+    RUN --help lists the settings with which its method draws them, too.
+
     Args:
         run: The run's folder.
         n: How many samples; those of --from where that is given.

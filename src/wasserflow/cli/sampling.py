@@ -26,15 +26,20 @@ Flags = TypeVar("Flags", bound=OfRun)
 def parse(kind: type[Flags], argv: Sequence[str], command: str) -> tuple[Flags, dict[str, Any]]:
     """The flags of ``wasserflow COMMAND RUN``, and the settings of sampling that the run's method has.
 
-    They are read twice: which settings there are, and what they default to, depends on the run.
+    They are read twice: which settings there are, and what they default to, depends on the run; so does what --help
+    lists after a run.
     """
     prog = f"wasserflow {command}"
     if {"-h", "--help"}.isdisjoint(argv):
         first, _ = tyro.cli(kind, args=argv, prog=prog, return_unknown_args=True)
-        model = Run.open(first.run).build()
-        name, how = Run.open(first.run).record["method"], model.sampling
+        folder: Path | None = first.run
+    else:
+        folder = next((Path(word) for word in argv if Path(word, "config.json").is_file()), None)
+    if folder:
+        run = Run.open(folder)
+        how = run.build().sampling
         if vars(how):
-            return _both(kind, how, name, argv, prog)
+            return _both(kind, how, run.record["method"], argv, prog)
     return tyro.cli(kind, args=argv, prog=prog), {}
 
 
