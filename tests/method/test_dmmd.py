@@ -328,6 +328,66 @@ def test_the_length_of_a_step(settings, sampler):
         torch.testing.assert_close(level.reach, level.distance / slope)
 
 
+def test_one_particle_is_a_sample():
+    """Alone, as a group, or as the rest of a batch."""
+    model = make()
+    for chosen in ({"particles": 1}, {"sampler": "approximate"}):
+        few = model.sample(3, batch=2, **how(**chosen))
+        assert few.isfinite().all()
+    alone = model.sample(1, start=points(1, 1.0).float(), **how(sampler="approximate", noise_level=0.2))
+    assert alone.shape == (1, 2)
+
+
+@pytest.mark.parametrize("settings", [{"sampler": "approximate"}, {"sampler": "approximate", "exact_steps": 2}])
+def test_samples_do_not_depend_on_the_batch(settings):
+    model = make()
+    torch.testing.assert_close(model.sample(10, batch=3, **how(**settings)), model.sample(10, **how(**settings)))
+    if "exact_steps" in settings:
+        assert not torch.allclose(
+            model.sample(8, **how(**settings)), model.sample(8, **how(particles=4, **settings)), rtol=1e-6, atol=0
+        )
+
+
+def test_no_sample_costs_more_than_its_own_evaluations(monkeypatch):
+    model, counted = make(), []
+    model.study()  # levels of another sampling are not what is counted
+    chosen = how(sampler="approximate")
+    model.sample(1, **chosen)
+    real = model.features.forward
+    monkeypatch.setattr(model.features, "forward", lambda x, t: counted.append(len(x)) or real(x, t))
+    model.sample(7, batch=4, **chosen)
+    assert sum(counted) == 7 * model.evaluations
+
+
+def test_what_is_known_of_the_data_holds_no_graph():
+    model = make()
+    model.study()
+    assert model.remembered
+    assert not any(value.requires_grad for value in model.remembered.values())
+
+
+def test_the_flow_is_left_at_the_denoisers_level():
+    """Data are one grey level a, and the features know it: particles at level t are alpha(t) a and noise of beta(t)."""
+    a = 0.7
+    model = make((1, 8, 8), data=torch.full((400, 1, 8, 8), a), width=4, denoiser=8, standardised=False, gap=0.1)
+    seen = []
+    model.denoised = lambda z, t, batch: seen.append((z, t)) or z
+
+    def displacement(z, t, target, w, batch):
+        """``E[x_t - x_r | x_t] / reach`` for haste 1, in closed form: the noise is known."""
+        now, before = torch.pi / 2 * torch.tensor([t, max(t - 0.1, 0.0)])
+        eps = (z - now.cos() * a) / now.sin()
+        return (z - before.cos() * a - before.sin() * eps) / model.level(t, 50, 50).reach
+
+    model.gradient, model.haste = displacement, lambda exact: 1.0
+    levels = {"noise_level": 1.0, "noise_levels": 9, "steps": 1, "references": 50, "particles": 200}
+    model.sample(200, denoise=0.2, **levels)
+    ((z, t),) = seen
+    assert t == pytest.approx(0.2)
+    noise = (z - z.mean((2, 3), keepdim=True)).std()
+    assert noise == pytest.approx(torch.sin(torch.tensor(torch.pi * 0.1)).item(), rel=0.02)
+
+
 def test_given_samples_are_noised_first_and_small_groups_filled_with_data():
     model = make(kernel="linear")
     start = points(3, 1.0, seed=5).float()
@@ -362,6 +422,8 @@ def test_the_denoiser_takes_noise_off():
 def test_a_model_without_a_denoiser_says_so():
     with pytest.raises(UserError, match="has no denoiser"):
         make().sample(4, **how(denoise=0.2))
+    with pytest.raises(UserError, match=r"--noise-level 0\.01 is below 0\.02"):
+        make().sample(4, **how(noise_level=0.01))
     with pytest.raises(UserError, match="--denoiser is for images"):
         make(denoiser=8)
 
@@ -406,6 +468,7 @@ def test_bad_settings_are_said(settings, message):
         ({"step_size": 0.0}, "--step-size"),
         ({"particles": 0}, "--particles"),
         ({"exact_steps": -1}, "--exact-steps"),
+        ({"exact_steps": 1, "denoise": 0.1}, "--exact-steps go down to clean data"),
         ({"pace": 1}, "pace"),
     ],
 )

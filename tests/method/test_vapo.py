@@ -164,20 +164,33 @@ def test_from_given_samples(learned):
         model.sample(2, begin=0.5)
 
 
-def test_blending_is_the_product_of_powers(learned):
+def normal(centre, sd):
+    """A model whose potential is that of a normal law in two dimensions."""
+    model = VAPO.for_shape((2,), width=4, depth=1)
+    model.potential.standardise(centre + sd * torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)))
+    torch.nn.init.zeros_(model.potential.get_parameter("energy.head.layer.weight"))
+    return model.eval()
+
+
+def test_blending_is_the_product_of_powers():
     """Two Gaussians with one variance: the blend is the Gaussian between them."""
-    models = []
-    for centre in (-1.0, 1.0):
-        model = VAPO.for_shape((2,), width=4, depth=1)
-        model.potential.standardise(centre + 0.5 * torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)))
-        torch.nn.init.zeros_(model.potential.get_parameter("energy.head.layer.weight"))
-        models.append(model.eval())
+    models = [normal(-1.0, 0.5), normal(1.0, 0.5)]
     models[0].blend(models[1], 0.25)
     x = models[0].sample(4000, steps=50)
     torch.testing.assert_close(x.mean(0), torch.full((2,), -0.5), rtol=0, atol=0.05)
     torch.testing.assert_close(x.std(0), torch.full((2,), 0.5), rtol=0, atol=0.05)
     with pytest.raises(UserError, match="shape"):
         models[0].blend(VAPO.for_shape((3,)), 0.5)
+
+
+@pytest.mark.parametrize("corrections", [0, 10])
+def test_corrections_bring_a_blend_to_the_product(corrections):
+    """Variances 1 and 1/4: the sum of both flows ends at the geometric mean, and the product has 2/5."""
+    model, how = normal(0.0, 1.0), {"steps": 50, "corrections": corrections, "snr": 0.3}
+    assert model.sample(10_000, **how).var().item() == pytest.approx(1, abs=0.05)
+    model.blend(normal(0.0, 0.5), 0.5)
+    expected = 0.42 if corrections else 0.5
+    assert model.sample(10_000, **how).var().item() == pytest.approx(expected, abs=0.02)
 
 
 def test_masks_keep_what_is_known(tmp_path):

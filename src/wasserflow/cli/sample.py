@@ -33,7 +33,8 @@ class SampleFlags:
         n: How many samples; those of --from where that is given.
         out: A .png picture, a .npy, .csv or .parquet file, or a folder of PNG images.
         start: Samples to start from instead of noise: a file or folder of the data's own form.
-        blend: Another vapo run on samples of the same shape: draw from the product of powers of both densities.
+        blend: Another vapo run on samples of the same shape: go along the weighted sum of both potentials, towards the
+            product of powers of both densities; --corrections bring samples closer to it.
         share: The power of the other run's density; the rest is that of this run's.
         seed: Sample i depends on the seed and on i alone.
         batch: Samples drawn at a time.

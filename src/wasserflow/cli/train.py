@@ -116,7 +116,7 @@ def _parse(argv: Sequence[str], defaults: MethodConfig) -> tuple[TrainFlags, Met
 
     plain = tyro.conf.OmitArgPrefixes
     both.__annotations__ = {
-        "run": plain[TrainFlags],
+        "run": tyro.conf.FlagCreatePairsOff[plain[TrainFlags]],
         "settings": plain[Annotated[type(defaults), tyro.conf.arg(name=argv[0])]],
     }
     both.__defaults__ = (defaults,)
@@ -126,7 +126,6 @@ def _parse(argv: Sequence[str], defaults: MethodConfig) -> tuple[TrainFlags, Met
         prog=f"wasserflow train {argv[0]}",
         description=f"Train {argv[0]} and keep everything in a run folder. The defaults shown are those for images of "
         "28x28; --dry-run prints those for your data.",
-        config=(tyro.conf.FlagCreatePairsOff,),
     )
 
 

@@ -286,48 +286,56 @@ class DMMD(Method[DMMDConfig]):
     def groups(self, n: int, seed: int, batch: int, how: DMMDSampling, start: Tensor | None) -> Iterator[Tensor]:
         """The particles of `draw` in groups: those that interact, or else a batch."""
         exact = how.sampler == "exact"
-        size = how.particles if exact else batch
-        self.evaluations = how.noise_levels * how.steps + how.exact_steps
+        interact = exact or how.exact_steps > 0
+        size = how.particles if interact else batch
         levels = self.noise_levels(how)
         known = [self.level(t, how.references, batch) for t in levels]
         ways = self.ways(levels, known, how)
         etas = [how.step_size * self.haste(exact) * way / how.steps for way in ways]
+        self.evaluations = len(etas) * how.steps + how.exact_steps
         for i in range(0, n, size):
-            z = self._group(i, size, seed, how, None if start is None else start[i : i + size])
-            for k, (t, here) in enumerate(zip(levels, known, strict=True)):
+            count = size if interact else min(size, n - i)
+            z = self._group(i, count, seed, how, None if start is None else start[i : i + size])
+            for eta, t, here in zip(etas, levels, known, strict=False):
                 fixed = None if exact else self.witness(here.noised, here.target)
                 for _ in range(how.steps):
-                    z = z - etas[k] * self.gradient(z, t, here.target, fixed, batch)
+                    z = z - eta * self.gradient(z, t, here.target, fixed, batch)
             for _ in range(how.exact_steps):
                 eta = how.step_size * self.haste(exact=True) * ways[-1] / how.steps
                 z = z - eta * self.gradient(z, levels[-1], known[-1].target, None, batch)
-            yield self.denoised(z, how.denoise, batch) if how.denoise else z
+            yield self.denoised(z, levels[-1], batch) if how.denoise else z
 
     def haste(self, exact: bool) -> float:
         """How many of a level's `ways` particles go where the step size is 1."""
         return FROM_CLEAN if self.config.slope else TOGETHER if exact else ALONE
 
     def ways(self, levels: list[float], known: list[Level], how: DMMDSampling) -> list[Tensor]:
-        """The multiples of ``grad w_t`` that carry data at each level to the next one, and from the last to its r."""
+        """The multiples of ``grad w_t`` that carry data at each level to the next one, and from the last to its r.
+
+        From the last none does where the denoiser does the rest.
+        """
         gap = self.config.gap
         if gap < 1:
             ways = [here.reach * (a - b) / min(a, gap) for here, (a, b) in zip(known, pairwise(levels), strict=False)]
         else:
             ways = [a.reach * (a.distance - b.distance) / a.distance for a, b in pairwise(known)]
-        return [*ways, ways[-1] if how.denoise and ways else known[-1].reach]
+        return ways if how.denoise else [*ways, known[-1].reach]
 
     def noise_levels(self, how: DMMDSampling) -> list[float]:
         """The levels that particles go through, from high to low."""
-        last = max(how.denoise, self.config.least_level)
+        c, last = self.config, max(how.denoise, self.config.least_level)
+        if how.noise_level < last:
+            raise UserError(f"--noise-level {how.noise_level:g} is below {last:g}, the lowest that this model knows")
+        if how.denoise and not c.denoiser:
+            raise UserError("this model has no denoiser: train one beside it by --denoiser 16, or leave out --denoise")
+        if how.denoise > c.denoiser_level:
+            raise UserError(
+                f"the denoiser has learned levels up to {c.denoiser_level}: --denoise {how.denoise} is above"
+            )
         return torch.linspace(how.noise_level, last, how.noise_levels).tolist()
 
     def denoised(self, z: Tensor, t: float, batch: int) -> Tensor:
         """Particles of level t with their noise taken off."""
-        c = self.config
-        if not c.denoiser:
-            raise UserError("this model has no denoiser: train one beside it by --denoiser 16, or leave out --denoise")
-        if t > c.denoiser_level:
-            raise UserError(f"the denoiser has learned levels up to {c.denoiser_level}: --denoise {t} is above")
         return torch.cat([part + self.denoiser(part, _all(part, t)) for part in z.split(batch)])
 
     def gradient(self, z: Tensor, t: float, target: Tensor, w: Witness | None, batch: int) -> Tensor:
@@ -344,6 +352,7 @@ class DMMD(Method[DMMDConfig]):
             gradients.append(torch.autograd.grad(u, part, pull)[0])
         return torch.cat(gradients)
 
+    @torch.no_grad()
     def level(self, t: float, references: int, batch: int) -> Level:
         """What the data are at level t, computed once for these weights and kept in ``remembered``."""
         name = f"{t:.6f}/{references}/"
@@ -375,7 +384,7 @@ class DMMD(Method[DMMDConfig]):
         if start is None:
             return self.mean + self.std * noise
         start = start.to(device)
-        if how.sampler == "exact" and len(start) < size:
+        if len(start) < size:
             start = torch.cat([start, self.data(how.references)[: size - len(start)]])
         if how.no_noise:
             return start
@@ -383,7 +392,9 @@ class DMMD(Method[DMMDConfig]):
 
     def _check(self, z: Tensor, data: Tensor, how: DMMDSampling) -> None:
         """Raise a `UserError` where the particles have left the data's neighbourhood, or have fallen together."""
-        spread, usual, std = torch.stack([_spread(z), data, self.std]).tolist()
+        own = _spread(z) if len(z) > 1 else data + 0 * z.sum()  # one alone has no spread, and need only be finite
+        spread, usual, std = torch.stack([own, data, self.std]).tolist()
+        usual = max(usual, 1e-12)  # data may all be one point
         ratio, noise = spread / usual, std * prod(self.shape) ** 0.5 / usual
         if not ratio < FAR * max(1, noise):
             raise UserError(

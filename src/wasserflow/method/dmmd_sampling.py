@@ -18,7 +18,7 @@ class DMMDSampling(Sampling):
     Args:
         sampler: exact: particles interact, in groups; approximate (a-DMMD): each moves alone between features of data
             at a level and at the next, which are stored with the run.
-        particles: How many interact; samples are drawn in whole groups.
+        particles: How many interact (exact, and in exact steps); samples are drawn in whole groups.
         noise_levels: T, how many levels, from --noise-level down; they should lie no wider apart than a model's --gap.
         steps: N_s, steps per level.
         step_size: In units of what suits most data: steps of a level that add up to 2 (exact) or 1.4 (approximate) mean
@@ -51,6 +51,8 @@ class DMMDSampling(Sampling):
             raise UserError(f"--denoise must be 0 or a level below --noise-level, not {self.denoise}")
         if self.exact_steps < 0:
             raise UserError(f"--exact-steps must be at least 0, not {self.exact_steps}")
+        if self.exact_steps and self.denoise:
+            raise UserError("--exact-steps go down to clean data: leave them out, or --denoise")
         if self.references < 2:
             raise UserError(f"--references must be at least 2, not {self.references}")
 

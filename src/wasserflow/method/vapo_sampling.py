@@ -37,7 +37,7 @@ class VAPOSampling(Sampling):
         begin: The time to start at; samples given by --from are noised to that time first.
         end: The time to stop at; past 1 the field is held as it is at 1.
         corrections: Langevin steps with the score after each fixed step (annealed Langevin dynamics).
-        snr: Signal-to-noise ratio that sets the length of a Langevin step.
+        snr: The length of a Langevin step is 2 (snr s(t))^2, s the noise of the path at that time.
         label: Draw samples of this label, of a run with --classes; -1 for all.
         guidance: How far past the label's potential to go, away from that without label.
         mask: Keep these pixels of the samples given by --from: left, right, top, bottom, border, checkerboard, or a
@@ -52,7 +52,7 @@ class VAPOSampling(Sampling):
     begin: float = 0.0
     end: float = 1.0
     corrections: int = 0
-    snr: float = 0.1
+    snr: float = 0.16
     label: int = -1
     guidance: float = 0.0
     mask: str = ""
@@ -173,10 +173,8 @@ def _fixed(
             z = sample_noise(derive_seed("langevin", seed, k, j), rows.start, rows.stop, model.shape).to(x)
             times = x.new_full((len(x),), t)
             score = model.path.score_from_velocity(velocity(x, times), x, times)
-            # Song et al. (2020), arXiv 2011.13456, Algorithm 5, with lengths of one sample instead of a batch's mean
-            lengths = [value.flatten(1).norm(dim=1) for value in (z, score)]
-            size = 2 * (how.snr * lengths[0] / lengths[1].clamp(min=1e-9)).square()
-            moved = x + over(size, x) * score + over((2 * size).sqrt(), x) * z
+            size = over(2 * (how.snr * model.path.s(times)).square(), x)
+            moved = x + size * score + (2 * size).sqrt() * z
             x = moved if free is None else torch.where(free, moved, x)
             evaluations += 1
     if not x.isfinite().all():
