@@ -1,11 +1,13 @@
-"""Reading back what a run's ``config.json`` says, which a person or another version may have changed."""
+"""Whether settings are of their fields' types: a caller's, and what a run's ``config.json`` says."""
 
 import dataclasses
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-__all__ = ["read_as"]
+from wasserflow.errors import UserError, unknown
+
+__all__ = ["check_types", "read_as"]
 
 T = TypeVar("T")
 
@@ -32,6 +34,18 @@ def read_as(kind: type[T], record: object, name: str) -> T:
         if not _fits(value, fields[field]):
             raise ValueError(f"{name}.{field} is {record[field]!r}, which is of the wrong type")
     return kind(**values)
+
+
+def check_types(settings: Any) -> None:
+    """Raise a `UserError` unless every field of a dataclass is of its type, which the run's record needs."""
+    hints = get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value, kind = getattr(settings, field.name), hints[field.name]
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise unknown(field.name.replace("_", " "), value, get_args(kind))
+        if not _fits(value, kind):
+            kind = getattr(kind, "__name__", None) if get_origin(kind) is None else str(kind)
+            raise UserError(f"--{field.name.replace('_', '-')} must be of type {kind}, not {value!r}")
 
 
 def _fits(value: object, kind: Any) -> bool:

@@ -120,7 +120,7 @@ def test_same_seed_same_weights_and_no_global_effect():
         ({"stepsize": 1.0}, "Did you mean step_size"),
         ({"recipe": "papr"}, "Did you mean paper"),
         ({"ratio_loss": "logistc"}, "Did you mean logistic"),
-        ({"penalty_kind": "r2"}, "unknown gradient penalty"),
+        ({"penalty_kind": "r2"}, "unknown penalty kind"),
         ({"divergence": "alpha:q"}, "needs a number"),
         ({"phase": 100}, "of --network pg"),
         ({"phase": -1, "network": "pg"}, "--phase"),

@@ -69,6 +69,31 @@ def test_the_pool_went_through_the_maps_that_are_kept():
         torch.testing.assert_close(x, pools[k + 1])
 
 
+def test_field_and_log_ratio_are_those_of_the_last_map():
+    """Wherever training stopped: here the logit holds the first map's weights, of a second pass."""
+    model, _ = trained(4)
+    assert int(model.learned) == 3
+    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(2))
+    moved = x
+    for _ in range(2):
+        moved = moved + model.config.step_size * model.field(moved)
+    torch.testing.assert_close(moved, model.residual_map(2, x))
+    kept = model.maps[2]
+    torch.testing.assert_close(model.log_ratio(x), model.log_ratio(x))
+    assert torch.equal(model._weights(), kept)
+
+
+def test_a_process_moves_its_own_share_of_the_pool():
+    """With two processes each draws half a batch, and half as many particles are its own."""
+    model = ResidualFlow.for_shape((2,), **SMALL)
+    data = Data()
+    data.batch = 8
+    before = model.pool.clone()
+    model.step(data, SimpleNamespace(logit=Fit(model.logit)), torch.Generator().manual_seed(0))
+    assert torch.equal(model.pool[16:], before[16:])
+    assert not (model.pool[:16] == before[:16]).any()
+
+
 def test_samples_are_new_noise_through_every_map():
     from wasserflow.noise import sample_noise
 

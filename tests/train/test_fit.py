@@ -2,13 +2,14 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wasserflow.data import load as load_data
 from wasserflow.errors import UserError
-from wasserflow.method import METHODS, VGrow
+from wasserflow.method import DMMD, METHODS, VGrow
 from wasserflow.train.budget import Budget, Progress
 from wasserflow.train.device import processes, resolve_device
 from wasserflow.train.fit import Average, Fit
@@ -87,6 +88,17 @@ def test_bfloat16_leaves_logits_and_samples_exact():
         for out in (model.generator(torch.randn(4, 8)), model.logit(torch.rand(4, 1, 8, 8))):
             assert out.dtype == torch.float32
             assert not torch.equal(out, out.bfloat16().float()), "the values have bfloat16's digits only"
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3,)], ids=str)
+def test_bfloat16_leaves_features_exact(shape):
+    """Differences between neighbouring noise levels are small beside them."""
+    model = DMMD.for_shape(shape, width=8)
+    x = torch.randn(4, *shape)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model.phi(x, torch.rand(4))
+    assert out.dtype == torch.float32
+    assert not torch.equal(out, out.bfloat16().float()), "the values have bfloat16's digits only"
 
 
 def test_bfloat16_sees_the_weights_as_they_are_now():
@@ -185,6 +197,24 @@ def test_budgets():
         Budget()
     with pytest.raises(UserError, match="--minutes must be"):
         Budget(minutes=-1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Budget(images=1e5), "--images must be of type"),  # pyright: ignore[reportArgumentType]
+        (lambda: Budget(images=np.int64(64)), "--images must be of type"),  # pyright: ignore[reportArgumentType]
+        (lambda: VGrow.for_shape((2,), optimizer="sgd"), "unknown optimizer 'sgd'"),
+        (lambda: VGrow.for_shape((2,), prior="gaussian"), "unknown prior 'gaussian'"),
+        (lambda: VGrow.for_shape((2,), ema=1e4), "--ema must be of type int, not 10000.0"),
+        (lambda: VGrow.for_shape((2,), betas=(0.5,)), "--betas must be of type"),
+        (lambda: DMMD.for_shape((2,), weighting="equally"), "Did you mean equal"),
+        (lambda: DMMD.for_shape((2,)).sample(4, particles=8.0), "--particles must be of type int"),
+    ],
+)
+def test_settings_that_a_run_could_not_be_read_back_with_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
 
 
 def test_an_absent_device_is_named():

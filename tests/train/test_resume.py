@@ -15,10 +15,12 @@ import wasserflow as wf
 from wasserflow.data import load as load_data
 from wasserflow.train.checkpoint import load_latest
 from wasserflow.train.interrupt import Interrupted
+from wasserflow.train.run import Run
 
 SETTINGS = {
     "vgrow": {"batch": 32, "pool": 2, "inner_steps": 2, "width": 4, "penalty": 0.1, "penalty_every": 3},
     "growing": {"batch": 64, "network": "pg", "latent": 8, "width": 4, "phase": 1200},  # N lies within the fading in
+    "not-grown": {"batch": 64, "network": "pg", "latent": 8, "width": 4, "phase": 10_000},  # most layers are unused
     "monoflow": {"batch": 64, "width": 4, "halve_lr_at": (1000,)},
     "vapo": {"decay": 0.0, "batch": 32, "width": 4, "warmup": 640, "time_score": 0.1},
     "residual": {"batch": 32, "width": 4, "ratio_steps": 4, "maps": 10, "map_steps": 2, "pool": 2},
@@ -27,6 +29,7 @@ SETTINGS = {
 METHODS = {
     "vgrow": wf.VGrow,
     "growing": wf.VGrow,
+    "not-grown": wf.VGrow,
     "monoflow": wf.MonoFlow,
     "vapo": wf.VAPO,
     "residual": wf.ResidualFlow,
@@ -62,6 +65,53 @@ def test_resumed_equals_uninterrupted_to_the_bit(method, digits, tmp_path):
     assert_same(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
     assert torch.equal(whole.sample(20), parts.sample(20))
     assert torch.equal(wf.load(tmp_path / "parts").sample(20), parts.sample(20))
+
+
+def test_a_log_that_was_cut_off_is_mended(digits, tmp_path):
+    wf.train(make("monoflow"), digits, budget=wf.Budget(images=N), out=tmp_path / "run")
+    log = tmp_path / "run" / "log.jsonl"
+    whole = log.read_text()
+    log.write_text(whole + '{"images": 19')
+    wf.resume(tmp_path / "run", budget=wf.Budget(images=2 * N))
+    lines = log.read_text()
+    assert lines.startswith(whole)
+    assert [json.loads(line)["images"] for line in lines.splitlines()][-1] == 2 * N
+
+
+def test_what_is_known_of_the_data_is_of_the_weights_that_draw(digits, tmp_path):
+    """While a run is sampled from, another process may save newer weights."""
+    path = tmp_path / "run"
+    wf.train(make("dmmd"), digits, budget=wf.Budget(images=320), out=path)
+    run = Run.open(path)
+    model = run.load()
+    assert model.remembered
+    chosen = {"noise_levels": 2, "steps": 1, "references": 20, "particles": 10, "step_size": 0.01}
+    model.sample(4, **chosen)
+    wf.resume(path, budget=wf.Budget(images=640))
+    newer = (path / "references.safetensors").read_bytes()
+    run.remember(model)
+    assert (path / "references.safetensors").read_bytes() == newer
+    later = Run.open(path)
+    model = later.load()
+    model.sample(4, **chosen)
+    later.remember(model)
+    assert any(name.startswith("0.020000/20/") for name in model.remembered)
+    assert Run.open(path).load().remembered.keys() == model.remembered.keys()
+
+
+def test_data_in_memory_are_read_once_and_can_be_handed_over(tmp_path, monkeypatch):
+    x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).numpy()
+    path = tmp_path / "run"
+    model = wf.DMMD.for_shape((2,), width=8, batch=16, levels=2)
+    wf.train(model, x, budget=wf.Budget(images=64), out=path)
+    (path / "references.safetensors").unlink()
+    chosen = {"noise_levels": 3, "steps": 1, "references": 20, "particles": 10, "step_size": 0.01}
+    with pytest.raises(wf.UserError, match="hand it over as data"):
+        wf.sample(path, 5, **chosen)
+    counted, real = [], Run.load_data
+    monkeypatch.setattr(Run, "load_data", lambda self, data=None: counted.append(1) or real(self, data))
+    assert wf.sample(path, 5, data=x, **chosen).shape == (5, 2)
+    assert len(counted) == 1
 
 
 def test_a_decay_goes_on_where_it_was(digits, tmp_path):

@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> None:
         raise UserError(f"vectors of {size} numbers have no picture: give a .npy, .csv or .parquet file")
     elif n > MOST_DRAWN:
         raise UserError(f"a picture of {n} samples is too large: at most {MOST_DRAWN}, or give a .npy file")
-    model = load(flags.run, device=flags.device)
+    model = folder.load(flags.device)
     if flags.blend:
         _blend(model, load(flags.blend, device=flags.device), flags.share)
     samples = model.stream(n, seed=flags.seed, batch=flags.batch, start=start, **settings)
@@ -81,7 +81,7 @@ def run(argv: Sequence[str]) -> None:
     weights = "averaged weights" if model.averages() else "the weights themselves (this run keeps no average)"
     cost = "one network evaluation" if model.evaluations == 1 else f"{model.evaluations:,g} network evaluations"
     print(
-        f"{n} samples -> {flags.out}: {weights} at {folder.progress().images:,} images, seed {flags.seed}; "
+        f"{n} samples -> {flags.out}: {weights} at {folder.at.images if folder.at else 0:,} images, seed {flags.seed}; "
         f"{cost} per sample"
     )
 

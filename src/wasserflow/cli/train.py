@@ -156,7 +156,7 @@ def _estimate(model: Method, data: Dataset, flags: TrainFlags, budget: Budget) -
     wall, cpu = (min(part) for part in zip(*times, strict=True))  # the first step is slow: it warms up
     images = trainer.data.seen / len(times)
     rate = images / wall
-    print(f"{len(data.train):,} training samples; {rate:,.0f} images/s; {memory_mb():,} MB")
+    print(f"{len(data.train):,} training samples; {rate:,.0f} images/s; {memory_mb(device):,} MB")
     for name, limit, seconds in (("minutes", budget.minutes, wall), ("CPU minutes", budget.cpu_minutes, cpu)):
         if limit is not None:
             print(f"{limit:g} {name}: about {images * limit * 60 / seconds:,.0f} images")

@@ -107,8 +107,6 @@ class DMMDConfig(MethodConfig):
             raise UserError(f"--least-level must lie between 0 and 1, not {self.least_level}")
         if self.gap > 1:
             raise UserError(f"--gap must lie above 0 and at most at 1, which is clean data, not {self.gap}")
-        if self.kernel not in KERNELS:
-            raise unknown("kernel", self.kernel, KERNELS)
         if self.bound == "kale" and self.kernel != "linear":
             raise UserError(
                 f"--bound kale is for --kernel linear, not {self.kernel}: its witness is solved for in features"
@@ -216,7 +214,9 @@ class DMMD(Method[DMMDConfig]):
             len(t_l) / c.levels * self.loss(x, t_l, eps_l, between_l, logs)
             for t_l, eps_l, between_l in zip(*(part.split(c.together) for part in (t, eps, between)), strict=True)
         )
-        log = {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
+        shares = [len(t_l) / c.levels for t_l in t.split(c.together)]
+        parts = {name: [share * log[name] for share, log in zip(shares, logs, strict=True)] for name in logs[0]}
+        log = {name: torch.stack(part).sum() for name, part in parts.items()}
         return log | (self.learn_to_denoise(x, fit, rng) if c.denoiser else {})
 
     def learn_to_denoise(self, x: Tensor, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from wasserflow.errors import UserError, unknown
+from wasserflow.errors import UserError
 from wasserflow.method.method import Sampling, positive
 
 __all__ = ["DMMDSampling", "Level"]
@@ -42,9 +42,8 @@ class DMMDSampling(Sampling):
     references: int = 2000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         positive(self, "particles", "noise_levels", "steps", "step_size", "noise_level", "references")
-        if self.sampler not in ("exact", "approximate"):
-            raise unknown("sampler", self.sampler, ("exact", "approximate"))
         if self.noise_level > 1:
             raise UserError(f"--noise-level must lie between 0 and 1, not {self.noise_level}")
         if not 0 <= self.denoise < self.noise_level:

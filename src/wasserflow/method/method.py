@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wasserflow.errors import UserError, unknown
+from wasserflow.record import check_types
 
 __all__ = ["Method", "MethodConfig", "Sampling", "milestones", "positive"]
 
@@ -28,6 +29,7 @@ class MethodConfig:
     decay: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         positive(self, "batch")
         if not 0 <= self.decay <= 1:
             raise UserError(f"--decay must lie between 0 and 1, not {self.decay}")
@@ -36,6 +38,9 @@ class MethodConfig:
 @dataclass(frozen=True)
 class Sampling:
     """How samples are drawn; each setting is a flag of ``wasserflow sample``. One network evaluation needs none."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 def positive(config: object, *names: str) -> None:

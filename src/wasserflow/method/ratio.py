@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wasserflow.divergence import Map
-from wasserflow.errors import UserError, unknown
+from wasserflow.errors import UserError
 from wasserflow.field import RatioField
 from wasserflow.method.method import Method, MethodConfig, milestones, positive
 from wasserflow.ratio import PENALTIES, loss_named
@@ -52,8 +52,6 @@ class RatioConfig(MethodConfig):
         if not 0 <= self.penalty < inf:
             raise UserError(f"--penalty must be 0 or a finite number above, not {self.penalty}")
         loss_named(self.ratio_loss)
-        if self.penalty_kind not in PENALTIES:
-            raise unknown("gradient penalty", self.penalty_kind, PENALTIES)
         milestones(self, "halve_lr_at")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"--betas must lie in [0, 1), not {self.betas}")

@@ -87,6 +87,17 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         """The pool where it stands: new noise would have to go through every map."""
         return self.pool[:n]
 
+    @property
+    def field(self) -> RatioField:
+        """What moves the particles in the last map that has been learned: ``s(d_K) grad d_K``."""
+        return self._field(max(int(self.learned) - 1, 0))
+
+    def log_ratio(self, x: Tensor, *, batch: int = 1000) -> Tensor:
+        """``d_K(x)`` of the last map that has been learned, as `RatioMethod.log_ratio`."""
+        if self.learned:
+            self.logit.load_state_dict(self._split(self.maps[self.learned - 1]), strict=False)
+        return super().log_ratio(x, batch=batch)
+
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The logit's."""
         return {"logit": self.optimizer(self.logit, self.config.lr_logit)}
@@ -96,30 +107,33 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         c = self.config
         turn, k = divmod(data.seen // (c.batch * c.ratio_steps), c.maps)
         log: dict[str, Tensor] = {}
+        pool = self.pool[: c.pool * data.batch]  # this process's share
         if k == 0:
-            self.pool.normal_(generator=rng)
+            pool.normal_(generator=rng)
         if turn:
             self.logit.load_state_dict(self._split(self.maps[k]), strict=False)
         for _ in range(c.ratio_steps):
-            log |= self.learn_ratio(data, self.pool, fit, rng)
+            log |= self.learn_ratio(data, pool, fit, rng)
         self.maps[k] = self._weights()
         self.learned.clamp_(min=k + 1)
-        moved = torch.cat([self.residual_map(k, x) for x in self.pool.split(data.batch)])
-        log["field_norm"] = (moved - self.pool).flatten(1).norm(dim=1).mean() / (c.map_steps * c.step_size)
-        self.pool.copy_(moved)
+        moved = torch.cat([self.residual_map(k, x) for x in pool.split(data.batch)])
+        log["field_norm"] = (moved - pool).flatten(1).norm(dim=1).mean() / (c.map_steps * c.step_size)
+        pool.copy_(moved)
         return log
 
     def residual_map(self, k: int, x: Tensor) -> Tensor:
         """``T_k(x)``: M steps ``x <- x + eta s(d_k) grad d_k`` with the k-th map's logit, for points (N, *shape)."""
-        c = self.config
-        weights = self._split(self.maps[k])
+        c, field = self.config, self._field(k)
         training = self.logit.training
         self.logit.eval()
-        field = RatioField(lambda x: functional_call(self.logit, weights, (x,)), self.map)
         for _ in range(c.map_steps):
             x = x + c.step_size * field(x)
         self.logit.train(training)
         return x
+
+    def _field(self, k: int) -> RatioField:
+        weights = self._split(self.maps[k])
+        return RatioField(lambda x: functional_call(self.logit, weights, (x,)), self.map)
 
     @torch.no_grad()
     def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Tensor]:

@@ -136,13 +136,9 @@ class VAPOConfig(MethodConfig):
 
 CHOICES = {
     "objective": tuple(OBJECTIVES),
-    "path": ("linear", "vp", "log-homotopy"),
-    "weight": ("one", "s"),
-    "pairing": ("independent", "ot"),
     "network": NETWORKS,
     "potential": HEADS,
     "engine": tuple(ENGINES),
-    "optimizer": ("adam", "clipped-adam"),
 }
 
 

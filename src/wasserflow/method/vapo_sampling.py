@@ -59,6 +59,7 @@ class VAPOSampling(Sampling):
     interpolate: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         positive(self, "steps", "tolerance", "end", "snr")
         if self.solver not in (*SOLVERS, "dopri5"):
             raise unknown("solver", self.solver, (*SOLVERS, "dopri5"))

@@ -82,9 +82,10 @@ class VGrow(Pair[VGrowConfig]):
         authors' residual networks and schedules (grey: MNIST's, colour: CIFAR-10's), at the data's own size
         (``--size 32`` is theirs), and draws the pool with the batch statistics of the fit rather than running ones;
         for vectors, the 2-D settings of the progressive-growing authors with a latent of the data's dimension. ``ept``
-        (images) is the variant with a least-squares ratio, Pearson's chi-square, networks without normalisation and 20
-        epochs of the fit throughout (Gao et al., 2020, arXiv 2012.06094). ``pg`` (images) takes the networks of the
-        progressive-growing authors, at full size from the start, with their penalty, optimiser and average.
+        (images) is the variant with a least-squares ratio, Pearson's chi-square, networks without normalisation, 20
+        epochs of the fit throughout, and the learning rates of ``paper`` by its own, longer outer loops (Gao et al.,
+        2020, arXiv 2012.06094). ``pg`` (images) takes the networks of the progressive-growing authors, at full size
+        from the start, with their penalty, optimiser and average.
         """
         image = len(shape) == 3
         if name == "paper" and image:
@@ -131,6 +132,7 @@ class VGrow(Pair[VGrowConfig]):
                 network="resnet-plain",
                 batch=100,
                 pool=10,
+                halve_lr_at=tuple(20 * 100 * o for o in ((800, 1600, 2400) if shape[0] > 1 else (400, 800))),
                 fit_epochs=(20,),
                 fit_epochs_at=(),
             )

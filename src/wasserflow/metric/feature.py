@@ -220,7 +220,7 @@ def _network(shape: tuple[int, ...], classes: int) -> nn.Sequential:
     channels, height, width = shape
     layers: list[tuple[str, nn.Module]] = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         out = 16
         while True:
             stage = [nn.Conv2d(channels, out, 3, padding=1), nn.ReLU()]

@@ -9,6 +9,7 @@ from math import ceil, log2
 
 from torch import nn
 
+from wasserflow.errors import UserError
 from wasserflow.nn.exact import Exact
 
 __all__ = ["dcgan_pair", "normal_init"]
@@ -52,6 +53,8 @@ def _logit(shape: Sequence[int], width: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     out = width
     while max(h, w) > 4:
+        if min(h, w) < 2:
+            raise UserError(f"images of {shape[1]}x{shape[2]} are too narrow for the dcgan networks: take strided ones")
         layers.append(nn.Conv2d(channels, out, 4, stride=2, padding=1, bias=not layers))
         layers += [nn.LeakyReLU(0.2)] if len(layers) == 1 else [nn.BatchNorm2d(out), nn.LeakyReLU(0.2)]
         channels, out, h, w = out, min(2 * out, 8 * width), h // 2, w // 2

@@ -1,7 +1,7 @@
 """Networks that know the time, ``f(x, t) -> (N, features)`` for points (N, *) and times (N,).
 
 They are smooth in x, t and their weights: second derivatives of every kind exist, and no layer mixes the points of a
-batch.
+batch. Features keep the digits of float32 whatever the layers before them compute in.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from math import gcd, log, prod
 import torch
 from torch import Tensor, nn
 
+from wasserflow.nn.exact import exactly
 from wasserflow.nn.sizes import ladder
 
 __all__ = ["Condition", "Encoder", "Film", "TimedMLP", "group_norm"]
@@ -90,9 +91,12 @@ class TimedMLP(nn.Module):
         """(N, *shape) and (N,) to (N, width)."""
         embedding = self.condition(t, label)
         h = x.flatten(1)
-        for layer, film in zip(self.layers, self.films, strict=True):
+        for layer, film in zip(self.layers[:-1], self.films[:-1], strict=True):
             h = nn.functional.silu(film(layer(h), embedding))
-        return h
+        return exactly(self._last, next(self.layers.parameters()).dtype, h, embedding)
+
+    def _last(self, h: Tensor, embedding: Tensor) -> Tensor:
+        return nn.functional.silu(self.films[-1](self.layers[-1](h), embedding))
 
 
 class Encoder(nn.Module):
@@ -123,7 +127,7 @@ class Encoder(nn.Module):
         energies: bool = False,
     ) -> None:
         super().__init__()
-        sizes = ladder(shape[1:], smallest=2)[1:]
+        sizes = ladder(shape[1:], smallest=2)[1:] or [(1, 1)]
         channels = [width * 2 ** min(i, 3) for i in range(len(sizes))]
         self.features = channels[-1] * sizes[-1][0] * sizes[-1][1]
         size = 4 * width
@@ -143,13 +147,16 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """(N, *shape) and (N,) to (N, features)."""
         embedding = self.condition(t, label)
-        h = self.first(x)
-        maps = h.flatten(2)
+        h = first = self.first(x)
         for layer in self.layers:
             h = layer(h, embedding)
+        return exactly(self._last, self.last.norm.weight.dtype, h, first, embedding)
+
+    def _last(self, h: Tensor, first: Tensor, embedding: Tensor) -> Tensor:
         features = self.last(h, embedding).flatten(1)
         if self.energies is None:
             return features
+        maps = first.flatten(2)
         energies = self.gain * torch.linalg.vecdot(maps, maps)
         return torch.cat([features, self.energies(energies, embedding)], 1)
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from wasserflow.errors import UserError
+from wasserflow.record import check_types
 
 __all__ = ["Budget", "Progress"]
 
@@ -42,6 +43,7 @@ class Budget:
     cpu_minutes: float | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         given = {name: value for name, value in asdict(self).items() if value is not None}
         for name, value in given.items():
             if not 0 < value < math.inf:

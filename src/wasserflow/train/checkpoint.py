@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,7 @@ from wasserflow.files import whole_or_nothing
 from wasserflow.train.budget import Progress
 
 __all__ = [
+    "latest_progress",
     "load_latest",
     "load_optimizer",
     "load_weights",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 KEPT = 2
+Read = TypeVar("Read")
 _NAME = re.compile(r"(\d{12})\.safetensors")
 
 
@@ -55,8 +57,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         state.setdefault(int(row), {})[key] = value
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     keys = _state_keys(cast(Any, type(optimizer)))
-    whole = state.keys() == set(range(len(parameters))) and all(held.keys() == keys for held in state.values())
-    if not whole or any(
+    known = state.keys() <= set(range(len(parameters)))  # none of layers that have not been used yet
+    if not (known and all(held.keys() == keys for held in state.values())) or any(
         v.ndim and v.shape != parameters[row].shape for row, held in state.items() for v in held.values()
     ):
         raise UserError(f"the optimisers' state in {where} does not fit this run's config.json")
@@ -108,13 +110,26 @@ def load_latest(folder: Path) -> tuple[dict[str, Tensor], Progress, Path]:
     Raises:
         UserError: If there is none.
     """
+    return _latest(folder, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def latest_progress(folder: Path) -> Progress:
+    """How far the newest checkpoint is, without its tensors.
+
+    Raises:
+        UserError: If there is none.
+    """
+    return _latest(folder, lambda file: None)[1]
+
+
+def _latest(folder: Path, read: Callable[[Any], Read]) -> tuple[Read, Progress, Path]:
     broken = None
     for path in _checkpoints(folder):
         try:
             path.open("rb").close()  # safetensors calls a file that may not be read absent
             with safe_open(path, "pt") as file:
                 progress = Progress(**json.loads((file.metadata() or {})["progress"]))
-                return {name: file.get_tensor(name) for name in file.keys()}, progress, path  # noqa: SIM118
+                return read(file), progress, path
         except PermissionError as error:
             raise UserError(f"{path} may not be read: {error.strerror}") from error
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:

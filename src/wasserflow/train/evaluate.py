@@ -15,7 +15,7 @@ from wasserflow.data import Dataset
 from wasserflow.errors import UserError, check_seed
 from wasserflow.files import whole_or_nothing
 from wasserflow.metric import Report, Row
-from wasserflow.train.run import Run, load
+from wasserflow.train.run import Run
 
 __all__ = ["evaluate"]
 
@@ -63,19 +63,18 @@ def evaluate(
         raise UserError(f"-n must be at least 1, not {n}")
     check_seed(seed)
     run = Run.open(path)
-    model = load(path, device=device)
     held = run.load_data(data)
-    model.data = lambda n: held.clean(n).to(next(model.parameters()).device)
+    model = run.load(device, held)
     drawn = model.stream(min(n, len(held.split(split))), seed=seed, **settings)
     samples = torch.cat([batch.cpu() for batch in drawn])
     run.remember(model)
     where = next(model.parameters()).device
     report = metric.evaluate(samples, held, split=split, features=features, seed=seed, device=where, say=say)
     report = _with_ratio_loss(report, model, samples, held)
-    progress = run.progress()
+    assert run.at
     measured = {
-        "images": progress.images,
-        "cpu_minutes": round(progress.cpu_seconds / 60, 2),
+        "images": run.at.images,
+        "cpu_minutes": round(run.at.cpu_seconds / 60, 2),
         "evaluations": model.evaluations,
         "sampling": settings or vars(model.sampling),
         **report.to_json(),

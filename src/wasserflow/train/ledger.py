@@ -59,15 +59,15 @@ class Ledger:
             "cpu_seconds": round(progress.cpu_seconds, 2),
             "images_per_second": round(rate, 2),
             "seconds_left": round(max(progress.seconds / done - progress.seconds, 0), 1),
-            "memory_mb": memory_mb(),
+            "memory_mb": memory_mb(next(iter(self._sums.values())).device),
             **means,
         }
         self._start(progress)
         return line
 
 
-def memory_mb() -> int:
-    """Memory in MB: the peak on the GPU where one is in use, what the process holds now otherwise."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() >> 20
+def memory_mb(device: torch.device) -> int:
+    """Memory in MB: the peak on a CUDA device, what the process holds now otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
     return psutil.Process().memory_info().rss >> 20

@@ -190,7 +190,7 @@ def _loop(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, repor
                 _stop_if_diverged(line, trainer, run)
             if main and save:
                 save_checkpoint(run.checkpoints, trainer.tensors(), progress)
-                saved_at = progress.seconds
+                run.at, saved_at = dataclasses.replace(progress), progress.seconds
     if main:
         _draw(trainer, run)
     processes().wait_for_everyone()

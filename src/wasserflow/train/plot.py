@@ -18,7 +18,7 @@ from wasserflow.method import Method
 from wasserflow.train.loop import GRID_SAMPLES
 from wasserflow.train.picture import Picture, figure
 from wasserflow.train.plot_potential import potential_pictures
-from wasserflow.train.run import Run, load
+from wasserflow.train.run import Run
 
 __all__ = ["plot_run", "read_log"]
 
@@ -58,7 +58,7 @@ def plot_run(
     """
     run = Run.open(path)
     columns = read_log(run)
-    model = load(path)
+    model = run.load(data=data)
     level = getattr(getattr(model, "ratio_loss", None), "equilibrium", None)
     curves = figure("curves.png", "what the training logged, against the images seen", plot.curves(columns, level))
     drawn = [curves, *(_grids(run) if run.form.is_image else _vectors(run, model, data))]

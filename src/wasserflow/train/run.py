@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,7 +28,7 @@ from wasserflow.files import whole_or_nothing
 from wasserflow.method import METHODS, Method, MethodConfig
 from wasserflow.record import read_as
 from wasserflow.train.budget import Budget, Progress
-from wasserflow.train.checkpoint import load_latest, load_weights, select, write_tensors
+from wasserflow.train.checkpoint import latest_progress, load_latest, load_weights, select, write_tensors
 from wasserflow.train.device import Precision, resolve_device
 
 __all__ = ["FORMAT", "Run", "Source", "load", "sample"]
@@ -74,6 +76,7 @@ class Run:
         self.record = record
         self.checkpoints = path / "checkpoint"
         self.samples = path / "samples"
+        self.at: Progress | None = None  # of the weights that this process has saved or loaded
         self._made: list[Path] = []
 
     @classmethod
@@ -91,8 +94,10 @@ class Run:
             run.checkpoints.mkdir(parents=True)
             run.samples.mkdir()
             run.write_record()
-        except (OSError, UserError) as error:
+        except BaseException as error:
             run.discard()
+            if not isinstance(error, OSError | UserError):
+                raise
             raise UserError(f"cannot make the run folder {path}: {getattr(error, 'strerror', error)}") from error
         return run
 
@@ -254,38 +259,56 @@ class Run:
             raise UserError(f"cannot write {self.path / 'log.jsonl'}: {error.strerror}") from error
 
     def rewind_log(self, images: int) -> None:
-        """Drop the lines of ``log.jsonl`` past a checkpoint, which a run that was killed has left behind."""
+        """Drop the lines of ``log.jsonl`` past a checkpoint, left behind or cut off when a run was killed."""
         path = self.path / "log.jsonl"
         if path.exists():
-            lines = [
-                line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["images"] <= images
-            ]
+            lines = [line for line in path.read_bytes().splitlines(keepends=True) if _images(line) <= images]
             with whole_or_nothing(path) as unfinished:
-                unfinished.write_text("".join(lines))
+                unfinished.write_bytes(b"".join(lines))
 
     def remembered(self) -> dict[str, Tensor]:
-        """What sampling from the newest checkpoint has computed of the data before; nothing where that is unknown."""
+        """What sampling from these weights has computed of the data before; nothing where that is unknown."""
         try:
             with safe_open(self.path / REMEMBERED, "pt") as file:
-                if (file.metadata() or {}).get("images") == str(self.progress().images):
+                if (file.metadata() or {}).get("images") == self._mark():
                     return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError):
             pass
         return {}
 
     def remember(self, model: Method) -> None:
-        """Keep, if the folder takes it, what sampling has computed of the data, so that it needs them no more."""
-        if model.remembered.keys() <= self.remembered().keys():
+        """Keep, if the folder takes it, what sampling has computed of the data, so that it needs them no more.
+
+        Not where a newer checkpoint has come meanwhile.
+        """
+        known = self.remembered()
+        if model.remembered.keys() <= known.keys() or self.progress() != self.at:
             return
         with suppress(UserError):
-            write_tensors(self.path / REMEMBERED, model.remembered, {"images": str(self.progress().images)})
+            write_tensors(self.path / REMEMBERED, known | model.remembered, {"images": self._mark()})
+
+    def _mark(self) -> str:
+        return str(self.at.images) if self.at else ""
 
     def progress(self) -> Progress:
         """How far the newest checkpoint is."""
-        return load_latest(self.checkpoints)[1]
+        return latest_progress(self.checkpoints)
+
+    def load(self, device: str | torch.device | None = "cpu", data: Any = None) -> Method:
+        """What the function `load` does with the run's path."""
+        where_to = resolve_device(device)
+        model = self.build()
+        tensors, self.at, where = load_latest(self.checkpoints)
+        load_weights(model, select("model", tensors), where)
+        for name in model.averages():
+            load_weights(model.get_submodule(name), select(f"average/{name}", tensors), where)
+        found = cache(lambda: self.load_data(data))
+        model.data = lambda n: found().clean(n).to(where_to)
+        model.remembered = {name: value.to(where_to) for name, value in self.remembered().items()}
+        return model.to(where_to).eval()
 
 
-def load(path: str | Path, *, device: str | torch.device | None = "cpu") -> Method:
+def load(path: str | Path, *, device: str | torch.device | None = "cpu", data: Any = None) -> Method:
     """The model of a run at its newest checkpoint, in evaluation mode.
 
     Networks with an average of weights have it loaded: samples are drawn from the average, where there is one.
@@ -293,24 +316,16 @@ def load(path: str | Path, *, device: str | torch.device | None = "cpu") -> Meth
     Args:
         path: The run's folder.
         device: Where to put the model; None for the best device here.
+        data: The same data again, for a method that samples with them and was trained on an array in memory.
 
     Raises:
         UserError: If there is no such run or device, or it has no readable checkpoint.
     """
-    where_to = resolve_device(device)
-    run = Run.open(path)
-    model = run.build()
-    tensors, _, where = load_latest(run.checkpoints)
-    load_weights(model, select("model", tensors), where)
-    for name in model.averages():
-        load_weights(model.get_submodule(name), select(f"average/{name}", tensors), where)
-    model.data = lambda n: run.load_data().clean(n).to(where_to)
-    model.remembered = {name: value.to(where_to) for name, value in run.remembered().items()}
-    return model.to(where_to).eval()
+    return Run.open(path).load(device, data)
 
 
 def sample(
-    path: str | Path, n: int, *, seed: int = 0, device: str | torch.device = "cpu", **settings: Any
+    path: str | Path, n: int, *, seed: int = 0, device: str | torch.device = "cpu", data: Any = None, **settings: Any
 ) -> np.ndarray:
     """Samples of a run in the data's own layout, units and type: what ``wasserflow sample`` writes to a file.
 
@@ -319,15 +334,25 @@ def sample(
         n: How many.
         seed: Sample i depends on the seed and on i alone.
         device: Where to compute.
+        data: As in `load`.
         settings: Of sampling, where they differ from the method's defaults.
 
     Raises:
         UserError: If there is no such run, or it has no readable checkpoint.
     """
-    run, model = Run.open(path), load(path, device=device)
+    run = Run.open(path)
+    model = run.load(device, data)
     samples = run.form.to_data(model.sample(n, seed=seed, **settings))
     run.remember(model)
     return samples
+
+
+def _images(line: bytes) -> float:
+    """The images that a line of the log was written at; past all where it was cut off."""
+    try:
+        return float(json.loads(line)["images"])
+    except (ValueError, TypeError, KeyError):
+        return inf
 
 
 def _migrated(record: dict[str, Any]) -> dict[str, Any]:

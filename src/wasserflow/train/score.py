@@ -13,7 +13,7 @@ from torch import Tensor
 from wasserflow.data import read_samples
 from wasserflow.errors import UserError, check_seed
 from wasserflow.path import squared_norm
-from wasserflow.train.run import Run, load
+from wasserflow.train.run import Run
 
 __all__ = ["Detection", "bits_per_dim", "detect", "score"]
 
@@ -122,7 +122,7 @@ def bits_per_dim(log_likelihood: np.ndarray, size: int) -> np.ndarray:
 
 def _open(path: str | Path, device: str | None) -> tuple[Run, Any]:
     run = Run.open(path)
-    model = load(path, device=device)
+    model = run.load(device)
     if not hasattr(model, "score"):
         raise UserError(
             f"{path} is a run of {run.record['method']}, which learns no potential: score needs one of vapo"
