@@ -307,7 +307,10 @@ def _receipts(results: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:
     }
     yield "Machine", "; ".join(sorted(machines))
     yield "Commits", ", ".join(sorted({r["commit"] for r in results}))
-    yield "Repeat", f"`{results[0]['command']}`, `{results[0]['evaluate']}` and so on: each JSON has its own"
+    yield (
+        "Repeat, at a row's commit",
+        f"`{results[0]['command']}`, `{results[0]['evaluate']}` and so on: each JSON has its own",
+    )
 
 
 if __name__ == "__main__":
