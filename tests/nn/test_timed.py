@@ -59,21 +59,23 @@ def test_labels(name):
 
 
 def test_slopes_of_energies_are_linear_filters():
-    """As those of a normal law's log density are, and as no other feature's is; at any place the same filter."""
+    """As those of a normal law's log density are, and as no other feature's is; those of the largest maps are the same
+    at any place."""
     width, shape = 4, (2, 8, 8)
     torch.manual_seed(0)
     network = Encoder(shape, width, energies=True).double()
+    scales = 2 * width  # maps of 4 and of 2 pixels a side
     x = torch.randn(3, *shape, dtype=torch.float64)
     x[2] = (x[0] + x[1]) / 2
     x.requires_grad_()
     out = network(x, torch.full((3,), 0.4, dtype=torch.float64))
-    for part, linear in ((slice(-width, None), True), (slice(None, -width), False)):
+    for part, linear in ((slice(-scales, None), True), (slice(None, -scales), False)):
         (slope,) = torch.autograd.grad(out[:, part].sum(), x, retain_graph=True)
         assert torch.allclose(slope[2], (slope[0] + slope[1]) / 2) is linear
     shifted = torch.zeros(2, *shape, dtype=torch.float64)
     shifted[0, :, 2:4, 2:4] = shifted[1, :, 4:6, 4:6] = x[0, :, 2:4, 2:4].detach()
-    out = network(shifted, torch.full((2,), 0.4, dtype=torch.float64))[:, -width:]
-    torch.testing.assert_close(out[0], out[1])
+    out = network(shifted, torch.full((2,), 0.4, dtype=torch.float64))[:, -scales:]
+    torch.testing.assert_close(out[0, :width], out[1, :width])
 
 
 @pytest.mark.parametrize("side", [16, 64, 128])
@@ -81,8 +83,9 @@ def test_the_slope_of_the_energies_witness_depends_little_on_the_size(side):
     """Between noise and noise nine tenths as strong, for a new network."""
     torch.manual_seed(0)
     network = Encoder((3, side, side), 32, energies=True)
+    energies = 32 * network.scales
     x = torch.randn(16, 3, side, side, requires_grad=True)
     t = torch.full((16,), 0.5)
-    u, v = network(x, t)[:, -32:], network(0.9 * x, t)[:, -32:]
+    u, v = network(x, t)[:, -energies:], network(0.9 * x, t)[:, -energies:]
     (slope,) = torch.autograd.grad((u @ (u - v).mean(0).detach()).sum(), x)
     assert 0.3 < slope.flatten(1).norm(dim=1).mean() < 3

@@ -56,7 +56,10 @@ class ResidualFlowConfig(RatioConfig):
 
 
 class ResidualFlow(RatioMethod[ResidualFlowConfig]):
-    """Residual maps from noise to data; see the module's docstring."""
+    """Residual maps from noise to data; see the module's docstring.
+
+    Each of several processes moves its share of the pool. A checkpoint keeps the first one's, from which all go on.
+    """
 
     Config: ClassVar = ResidualFlowConfig
     maps: Tensor

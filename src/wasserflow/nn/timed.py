@@ -112,9 +112,9 @@ class Encoder(nn.Module):
         depth: Layers per size.
         scale: As in `Condition`.
         classes: As in `Condition`.
-        energies: Whether the mean squares of the first convolution's maps, weighed by the time, are features too. They
-            see what normalisation takes off, the strength of noise, and their slopes are linear filters of x, as a
-            normal law's are; the other features need long to find those in images of many pixels.
+        energies: Whether the mean squares of the first convolution's maps, at all sizes and weighed by the time, are
+            features too. They see what normalisation takes off, the strength of noise, and their slopes are linear
+            filters of x, as a normal law's are; the other features need long to find those in images of many pixels.
     """
 
     def __init__(
@@ -139,10 +139,10 @@ class Encoder(nn.Module):
             self.layers.append(_Layer(a, b, 2, size))
             self.layers.extend(_Layer(b, b, 1, size, residual=True) for _ in range(depth - 1))
         self.last = _Steered(channels[-1], size)
-        self.energies = Film(size, width) if energies else None
+        self.scales = len(sizes)
+        self.energies = Film(size, self.scales * width) if energies else None
         if energies:
-            self.features += width
-            self.gain = prod(sizes[0]) ** -0.75  # the slope of the energies' own witness is then about 1 for all sizes
+            self.features += self.scales * width
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """(N, *shape) and (N,) to (N, features)."""
@@ -156,9 +156,17 @@ class Encoder(nn.Module):
         features = self.last(h, embedding).flatten(1)
         if self.energies is None:
             return features
-        maps = first.flatten(2)
-        energies = self.gain * torch.linalg.vecdot(maps, maps)
-        return torch.cat([features, self.energies(energies, embedding)], 1)
+        energies = [_energy(first)]
+        for _ in range(self.scales - 1):
+            first = nn.functional.avg_pool2d(first, 2, ceil_mode=True)
+            energies.append(_energy(first))
+        return torch.cat([features, self.energies(torch.cat(energies, 1), embedding)], 1)
+
+
+def _energy(maps: Tensor) -> Tensor:
+    """Mean squares of maps (N, C, H, W) times (H W)^(1/4): the slope of their own witness is then of order 1."""
+    flat = maps.flatten(2)
+    return flat.shape[2] ** -0.75 * torch.linalg.vecdot(flat, flat)
 
 
 class _Steered(nn.Module):
