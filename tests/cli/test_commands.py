@@ -183,6 +183,14 @@ def test_corrupt_images_are_skipped_on_demand(run):
     assert run("resume", "r", "--images", "128").code == 0
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_a_setting_that_is_on_or_off_can_be_given_whatever_the_recipe_says(done, value):
+    words = ["--recipe", "paper", "--width", "4", "--depth", "1", "--levels", "1", "--batch", "4", "--images", "90"]
+    flag = f"--{'' if value else 'no-'}standardised"
+    said = done("train", "dmmd", "--data", "digits", *words, flag, "--out", "r", "--dry-run")
+    assert f'"standardised": {str(value).lower()}' in said
+
+
 def test_dry_run_leaves_nothing(done, here):
     said = done("train", "vgrow", "--data", "digits", "--width", "4", "--images", "90", "--out", "r", "--dry-run")
     assert '"divergence": "logd"' in said

@@ -286,7 +286,9 @@ def test_samples_are_prefixes_and_groups_do_not_meet():
 
 
 @pytest.mark.parametrize("network", ["encoder", "unet"])
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 64, 64), (1, 9, 5)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 64, 64), (1, 9, 5), (1, 2, 2), (2, 1, 3)], ids=str
+)
 def test_every_network_takes_images_of_any_size(network, shape):
     rng = torch.Generator().manual_seed(0)
     model = make(shape, torch.randn(10, *shape, generator=rng), network=network, width=4)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from wasserflow.errors import UserError
 from wasserflow.nn import build_pair
 from wasserflow.nn.resnet import resnet_pair, resnet_plain_pair
 from wasserflow.nn.sizes import ladder
@@ -42,6 +43,11 @@ def test_dcgan_has_the_published_size(shape, width, generator, logit):
     pair = build_pair("dcgan", shape, 100, width)
     assert count(pair[0]) == generator
     assert logit is None or count(pair[1]) == logit
+
+
+def test_dcgan_refuses_what_it_would_halve_to_nothing():
+    with pytest.raises(UserError, match="images of 64x1 are too narrow"):
+        build_pair("dcgan", (1, 64, 1), 8, 4)
 
 
 def test_dcgan_starts_at_the_published_scale():
