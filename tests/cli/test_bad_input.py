@@ -440,7 +440,7 @@ def test_a_record_that_is_none(refused, digits, text):
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        ("format", 4, "has format 4"),
+        ("format", 5, "has format 5"),
         ("format", None, "states no format"),
         ("method", None, "lacks 'method'"),
         ("method", "vgrw", "unknown method 'vgrw'. Did you mean vgrow?"),

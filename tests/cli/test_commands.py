@@ -113,17 +113,24 @@ def test_a_map_of_ones_own_is_found_by_its_name(done, refused):
 
 
 @pytest.mark.parametrize(
-    ("number", "absent"), [(1, ["ratio_loss", "penalty_kind", "decay", "phase"]), (2, ["decay", "phase"])]
+    ("number", "absent"), [(1, ["ratio_loss", "penalty_kind", "decay", "phase"]), (2, ["decay", "phase"]), (3, [])]
 )
 def test_runs_of_older_formats_are_read(done, digits, number, absent):
     path = digits / "config.json"
     record = json.loads(path.read_text())
-    assert record["format"] == 3
+    assert record["format"] == 4
     for name in absent:
         del record["config"][name]
     path.write_text(json.dumps(record | {"format": number}))
     done("sample", digits, "-n", "2", "--out", "x.npy")
     done("resume", digits, "--images", "400")
+
+
+def test_older_runs_of_dmmd_had_other_features(done, refused):
+    done("train", "dmmd", "--data", "digits", "--width", "4", "--levels", "2", "--images", "64", "--out", "d")
+    record = json.loads(Path("d/config.json").read_text())
+    Path("d/config.json").write_text(json.dumps(record | {"format": 3}))
+    assert "has format 3" in refused("sample", "d", "-n", "2", "--out", "x.npy")
 
 
 def _folder():

@@ -33,7 +33,7 @@ from wasserflow.train.device import Precision, resolve_device
 
 __all__ = ["FORMAT", "Run", "Source", "load", "sample"]
 
-FORMAT = 3
+FORMAT = 4
 BEFORE: dict[str, Any] = {"ratio_loss": "logistic", "penalty_kind": "r1", "decay": 0.0, "phase": 0}
 """Settings that runs of an older format had no choice of, and what they did."""
 
@@ -356,8 +356,10 @@ def _images(line: bytes) -> float:
 
 
 def _migrated(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of an older format as this version writes it; `Run.open` judges the rest."""
+    """A record of an older format as this version writes it, where it can; `Run.open` judges the rest."""
     config, method = record.get("config"), record.get("method")
+    if method == "dmmd":
+        return record  # its features were others
     if isinstance(config, dict) and method in tuple(METHODS):
         known = {field.name for field in fields(METHODS[method].Config)}
         config = {name: value for name, value in BEFORE.items() if name in known} | config
