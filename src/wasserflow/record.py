@@ -62,4 +62,6 @@ def _fits(value: object, kind: Any) -> bool:
         return len(kinds) == len(value) and all(map(_fits, value, kinds))
     if kind is NoneType:
         return value is None
-    return type(value) in ((int, float) if kind is float else (kind,))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is kind

@@ -36,7 +36,8 @@ class VAPOSampling(Sampling):
         control: Of dopri5's steps: sample (each sample its own) or batch (one for all, so samples depend on the batch).
         begin: The time to start at; samples given by --from are noised to that time first.
         end: The time to stop at; past 1 the field is held as it is at 1.
-        corrections: Langevin steps with the score after each fixed step (annealed Langevin dynamics).
+        corrections: Langevin steps with the score after each fixed step (annealed Langevin dynamics: Song & Ermon,
+            2019, arXiv 1907.05600).
         snr: The length of a Langevin step is 2 (snr s(t))^2, s the noise of the path at that time.
         label: Draw samples of this label, of a run with --classes; -1 for all.
         guidance: How far past the label's potential to go, away from that without label.
