@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 KEPT = 2
+UNUSED = "unused"
 Read = TypeVar("Read")
 _NAME = re.compile(r"(\d{12})\.safetensors")
 
@@ -46,7 +47,9 @@ def select(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's state as named tensors; its settings follow from the run's configuration."""
     state = optimizer.state_dict()["state"]
-    return {f"{row}/{key}": value for row, values in state.items() for key, value in values.items()}
+    unused = set(range(len(_parameters(optimizer)))) - state.keys()  # of a network that has yet to grow
+    tensors = {f"{row}/{key}": value for row, values in state.items() for key, value in values.items()}
+    return tensors | {f"{row}/{UNUSED}": torch.zeros(()) for row in unused}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], where: Path) -> None:
@@ -55,16 +58,21 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     for name, value in tensors.items():
         row, key = name.split("/")
         state.setdefault(int(row), {})[key] = value
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = _parameters(optimizer)
+    whole = state.keys() == set(range(len(parameters)))
+    state = {row: held for row, held in state.items() if held.keys() != {UNUSED}}
     keys = _state_keys(cast(Any, type(optimizer)))
-    known = state.keys() <= set(range(len(parameters)))  # none of layers that have not been used yet
-    if not (known and all(held.keys() == keys for held in state.values())) or any(
+    if not (whole and all(held.keys() == keys for held in state.values())) or any(
         v.ndim and v.shape != parameters[row].shape for row, held in state.items() for v in held.values()
     ):
         raise UserError(f"the optimisers' state in {where} does not fit this run's config.json")
     for row, held in state.items():  # fused optimisers take it for granted that state lies in memory as weights do
         state[row] = {key: torch.empty_like(parameters[row]).copy_(v) if v.ndim else v for key, v in held.items()}
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _state_keys(kind: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> set[str]:
