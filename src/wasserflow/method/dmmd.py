@@ -131,6 +131,7 @@ class DMMD(Method[DMMDConfig]):
     Config: ClassVar = DMMDConfig
     Sampling: ClassVar = DMMDSampling
     from_samples: ClassVar = True
+    oldest_format: ClassVar = 4
 
     @classmethod
     def recipe(cls, name: str, shape: Sequence[int]) -> DMMDConfig:

@@ -79,6 +79,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
     Config: ClassVar[type[MethodConfig]]
     Sampling: ClassVar[type[Any]] = Sampling
     from_samples: ClassVar[bool] = False  # whether sampling can start from given samples
+    oldest_format: ClassVar[int] = 1  # of the runs whose weights the networks still take
     evaluations: float = 1
     data: Callable[[int], Tensor]
 

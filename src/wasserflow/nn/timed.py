@@ -93,9 +93,9 @@ class TimedMLP(nn.Module):
         h = x.flatten(1)
         for layer, film in zip(self.layers[:-1], self.films[:-1], strict=True):
             h = nn.functional.silu(film(layer(h), embedding))
-        return exactly(self._last, next(self.layers.parameters()).dtype, h, embedding)
+        return exactly(self._features, next(self.layers.parameters()).dtype, h, embedding)
 
-    def _last(self, h: Tensor, embedding: Tensor) -> Tensor:
+    def _features(self, h: Tensor, embedding: Tensor) -> Tensor:
         return nn.functional.silu(self.films[-1](self.layers[-1](h), embedding))
 
 
@@ -150,9 +150,9 @@ class Encoder(nn.Module):
         h = first = self.first(x)
         for layer in self.layers:
             h = layer(h, embedding)
-        return exactly(self._last, self.last.norm.weight.dtype, h, first, embedding)
+        return exactly(self._features, self.last.norm.weight.dtype, h, first, embedding)
 
-    def _last(self, h: Tensor, first: Tensor, embedding: Tensor) -> Tensor:
+    def _features(self, h: Tensor, first: Tensor, embedding: Tensor) -> Tensor:
         features = self.last(h, embedding).flatten(1)
         if self.energies is None:
             return features

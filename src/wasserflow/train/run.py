@@ -358,9 +358,9 @@ def _images(line: bytes) -> float:
 def _migrated(record: dict[str, Any]) -> dict[str, Any]:
     """A record of an older format as this version writes it, where it can; `Run.open` judges the rest."""
     config, method = record.get("config"), record.get("method")
-    if method == "dmmd":
-        return record  # its features were others
     if isinstance(config, dict) and method in tuple(METHODS):
+        if record["format"] < METHODS[method].oldest_format:
+            return record
         known = {field.name for field in fields(METHODS[method].Config)}
         config = {name: value for name, value in BEFORE.items() if name in known} | config
     return record | {"format": FORMAT, "config": config}
