@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wasserflow.train import (
         Budget,
         Interrupted,
+        compare,
         detect,
         evaluate,
         load,
@@ -59,6 +60,7 @@ __all__ = [
     "SlicedField",
     "UserError",
     "VGrow",
+    "compare",
     "define_loss",
     "define_map",
     "detect",
@@ -86,7 +88,10 @@ _HOMES = {
     "particle": ("DrMMDField", "KALEField", "MMDField", "SlicedField"),
     "ratio": ("define_loss",),
     "stein": ("KSDField", "SVGDField"),
-    "train": ("Budget", "Interrupted", "detect", "evaluate", "load", "plot_run", "resume", "sample", "score", "train"),
+    "train": (
+        *("Budget", "Interrupted", "compare", "detect", "evaluate"),
+        *("load", "plot_run", "resume", "sample", "score", "train"),
+    ),
     "twosample": ("energy_distance", "kale", "mmd"),
 }
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wasserflow.errors import UserError
-from wasserflow.plot import curves
+from wasserflow.plot import curves, overlaid
 
 RNG = np.random.default_rng(0)
 SHORT = {
@@ -107,3 +107,25 @@ def test_missing_values_are_gaps():
 def test_nothing_to_draw():
     with pytest.raises(UserError, match="no curves to draw"):
         curves({"images": [1.0], "steps": [1.0], "seconds": [1.0]})
+
+
+def test_curves_of_several_trainings_share_panels():
+    images, noise = np.arange(1, 601) * 10.0, RNG.normal(size=600)
+    long = {"images": images, "ratio_loss": 1 + 1e-3 * noise, "field_norm": images}
+    figure = overlaid({"short": SHORT, "long": long})
+    drawn = panels(figure)
+    assert list(drawn) == [
+        "ratio loss (classifier)",
+        "field norm",
+        "logit fake",
+        "logit data",
+        "my own scalar",
+        "images per second",
+    ]
+    short, smooth = drawn["ratio loss (classifier)"].lines
+    assert short.get_ydata().tolist() == SHORT["ratio_loss"]
+    assert np.ptp(smooth.get_ydata()) < np.ptp(long["ratio_loss"]) / 2
+    assert [len(line.get_ydata()) for line in drawn["my own scalar"].lines] == [3, 0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["short", "long"]
+    with pytest.raises(UserError, match="no scalars"):
+        overlaid({"short": {"images": [1.0], "seconds": [1.0]}})

@@ -25,6 +25,7 @@ COMMANDS = {
     "score": "energies and likelihoods of samples, and how well they tell other data apart (vapo)",
     "flow": "carry one cloud of points, table or picture onto another, without training",
     "plot": "draw a run's curves, samples over training, field and densities",
+    "compare": "hold runs against each other on one HTML page: figures, samples, curves, settings",
     "info": "versions, devices, data sets and extras on this machine",
 }
 

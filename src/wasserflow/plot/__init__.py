@@ -1,7 +1,7 @@
 """Pictures: image grids, clouds, curves, densities, fields, animations. Every file is written whole or not at all."""
 
 from wasserflow.plot.animation import evenly, save_gif
-from wasserflow.plot.curves import curves
+from wasserflow.plot.curves import curves, overlaid
 from wasserflow.plot.figure import limits, save_figure
 from wasserflow.plot.grid import image_grid, save_grid, save_image
 from wasserflow.plot.marginal import MOST_COLUMNS, marginals
@@ -26,6 +26,7 @@ __all__ = [
     "kernel_density",
     "limits",
     "marginals",
+    "overlaid",
     "paths",
     "potentials",
     "save_figure",

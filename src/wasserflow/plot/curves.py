@@ -1,6 +1,6 @@
 """What a training logged, against the images seen: a panel for each scalar, whatever it is called."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isclose, log
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["curves"]
+__all__ = ["curves", "overlaid"]
+
+Log = Mapping[str, Sequence[float] | np.ndarray]
 
 CLOCKS = ("images", "steps", "seconds", "cpu_seconds", "seconds_left", "memory_mb")
 """Columns that say when and at what cost, not what was learned."""
@@ -39,7 +41,7 @@ SMOOTHED = 60
 """Logged values from which on a running median is drawn over them."""
 
 
-def curves(columns: Mapping[str, Sequence[float] | np.ndarray], equilibrium: float | None = 2 * log(2)) -> "Figure":
+def curves(columns: Log, equilibrium: float | None = 2 * log(2)) -> "Figure":
     """Draw every scalar of a log against the images seen.
 
     From 60 values on the values are drawn thin, and over them their running median over a thirtieth of the training.
@@ -78,6 +80,48 @@ def curves(columns: Mapping[str, Sequence[float] | np.ndarray], equilibrium: flo
     return figure
 
 
+def overlaid(logs: Mapping[str, Log]) -> "Figure":
+    """Draw what several trainings logged over each other, against the images seen: a panel for each scalar.
+
+    Args:
+        logs: The columns of each training by its name, as for `curves`; a panel has those that logged its scalar.
+
+    Returns:
+        A figure with one legend; from 60 values on a curve is a running median.
+
+    Raises:
+        UserError: If there is no scalar.
+    """
+    from matplotlib import colormaps
+
+    names = _ordered(name for log in logs.values() for name in log if name not in CLOCKS)
+    if not names:
+        raise UserError("there are no curves to draw: the logs hold no scalars")
+    figure, grid = tile(len(names), 3, (3.9, 2.7))
+    colours, dashes = colormaps["tab10"].colors, ("-", "--", ":")  # pyright: ignore[reportAttributeAccessIssue]
+    for axes, name in zip(grid, names, strict=True):
+        axes.grid(color="#dddddd", lw=0.6)
+        shown = []
+        for index, (training, columns) in enumerate(logs.items()):
+            images, values = np.asarray(columns["images"], float), np.asarray(columns.get(name, ()), float)
+            if len(values) >= SMOOTHED:
+                images, values = _running_median(images, values)
+            style = dashes[index // len(colours) % len(dashes)]
+            drawn = images[: len(values)]
+            axes.plot(drawn, values, color=colours[index % len(colours)], ls=style, lw=1.4, label=training)
+            shown.append(values)
+        axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=5)
+        brief(axes.xaxis)
+        brief(axes.yaxis)
+        tidy(axes, TITLES.get(name, name.replace("_", " ")) + _without_spikes(axes, np.concatenate(shown)))
+    for axes in grid[-3:]:
+        axes.set_xlabel("images seen", fontsize=10)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=10)
+    return figure
+
+
 def _panels(columns: Mapping[str, object]) -> dict[str, dict[str, str]]:
     """The panels' names in order, with the column of each curve in them by its label."""
     found: dict[str, dict[str, str]] = {}
@@ -87,8 +131,14 @@ def _panels(columns: Mapping[str, object]) -> dict[str, dict[str, str]]:
             found.setdefault(stem, {})[side] = name
         elif name not in CLOCKS:
             found[name] = {"": name}
+    return {name: found[name] for name in _ordered(found)}
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """Each name once, the known ones first, the speed last."""
+    found = dict.fromkeys(names)
     order = [*TITLES, *(name for name in found if name not in (*TITLES, SPEED)), SPEED]
-    return {name: found[name] for name in order if name in found}
+    return [name for name in order if name in found]
 
 
 def _draw(axes: "Axes", images: np.ndarray, series: Mapping[str, np.ndarray]) -> str:

@@ -1,6 +1,7 @@
 """Training: seeds, averages, checkpoints, logs, devices, many processes."""
 
 from wasserflow.train.budget import Budget, Progress
+from wasserflow.train.compare import compare
 from wasserflow.train.evaluate import evaluate
 from wasserflow.train.interrupt import Interrupted
 from wasserflow.train.loop import resume, train
@@ -13,6 +14,7 @@ __all__ = [
     "Interrupted",
     "Progress",
     "Run",
+    "compare",
     "detect",
     "evaluate",
     "load",

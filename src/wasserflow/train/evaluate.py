@@ -17,7 +17,7 @@ from wasserflow.files import whole_or_nothing
 from wasserflow.metric import Report, Row
 from wasserflow.train.run import Run
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "stored_evaluations"]
 
 
 def evaluate(
@@ -84,7 +84,7 @@ def evaluate(
             show(report)
     finally:  # a reader that has gone does not cost the figures
         file = run.path / "metrics.json"
-        known = _stored(file) | {f"{report.split}/{report.features}": measured}
+        known = stored_evaluations(file) | {f"{report.split}/{report.features}": measured}
         with whole_or_nothing(file) as unfinished:
             unfinished.write_text(json.dumps(known, indent=2) + "\n")
     return report
@@ -109,7 +109,7 @@ def _with_ratio_loss(report: Report, model: Any, samples: Tensor, data: Dataset)
     return replace(report, rows=(*report.rows, row), protocol=f"{report.protocol} {said}")
 
 
-def _stored(file: Path) -> dict[str, Any]:
+def stored_evaluations(file: Path) -> dict[str, Any]:
     """The evaluations in a ``metrics.json``; none where there is no such file or it cannot be read."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))

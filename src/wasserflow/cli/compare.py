@@ -1,0 +1,32 @@
+"""``wasserflow compare RUN RUN ...``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from wasserflow.train.compare import compare
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class CompareFlags:
+    """Hold runs against each other on one HTML page: their figures, samples, curves, and settings that differ.
+
+    The figures are those that wasserflow evaluate has stored; nothing is computed anew.
+
+    Args:
+        runs: The runs' folders.
+        out: The page; one that is there is replaced.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    out: Path = Path("comparison.html")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Compare runs."""
+    flags = tyro.cli(CompareFlags, args=argv, prog="wasserflow compare")
+    print(compare(flags.runs, flags.out))
