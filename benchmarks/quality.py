@@ -156,14 +156,20 @@ def measure(suite: str, row: Row, seed: int, flags: Flags) -> None:
     unfinished = any((out / "checkpoint").glob("*.safetensors"))
     command = ["resume", str(out)] if unfinished else ["train", *words, "--out", str(out)]
     print(f"{suite}: {row.name}, seed {seed}: wasserflow {shlex.join(command)}", flush=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.with_suffix(".commits").open("a") as file:  # a row may be begun at one and resumed at another
+        file.write(commit_id() + "\n")
     done = subprocess.run([sys.executable, "-m", "wasserflow", *command], stdout=subprocess.DEVNULL, check=False)
-    if done.returncode not in (0, 2):  # 2: it had been trained to its budget before
-        raise SystemExit(done.returncode)
 
     import wasserflow as wf
     from wasserflow.train import Run
 
     run = Run.open(out)
+    trained = run.progress().cpu_seconds / 60
+    if trained < row.cpu_minutes:  # else it is done, now or before; resume refuses what is
+        raise SystemExit(
+            f"{out} is trained for {trained:.1f} of {row.cpu_minutes:g} minutes (exit code {done.returncode})"
+        )
     images = run.form.is_image
     report = wf.evaluate(out, features="classifier" if images else "pixels", device="cpu").to_json()
     last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
@@ -173,7 +179,7 @@ def measure(suite: str, row: Row, seed: int, flags: Flags) -> None:
         "seed": seed,
         "command": f"OMP_NUM_THREADS=1 wasserflow train {shlex.join(words)} --out RUN",
         "evaluate": "wasserflow evaluate RUN" + (" --features classifier" if images else ""),
-        "commit": commit_id(),
+        "commit": ", ".join(dict.fromkeys(out.with_suffix(".commits").read_text().split())),
         "hardware": hardware() | run.record["machine"],
         "images": last["images"],
         "cpu_seconds": last["cpu_seconds"],

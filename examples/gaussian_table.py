@@ -182,8 +182,8 @@ def main(
     """
     from matplotlib.figure import Figure
 
-    if not columns or min(steps, learned_steps) < 1:
-        raise UserError(f"--columns needs a column, and steps must be at least 1, not {steps} and {learned_steps}")
+    if not columns or min(steps, learned_steps) < 5:  # the last fifth is averaged
+        raise UserError(f"--columns needs a column, and steps must be at least 5, not {steps} and {learned_steps}")
     make_folder(out)
     columns = [column for column in get_args(Column) if column in columns]
     table: dict[str, dict[str, dict]] = {column: {} for column in columns}

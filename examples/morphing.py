@@ -19,6 +19,7 @@ from torch import Tensor
 
 import wasserflow as wf
 from wasserflow.data.picture import ink_points
+from wasserflow.errors import check_seed
 from wasserflow.metric import energy_distance
 from wasserflow.plot import cloud_frames, save_gif, save_image
 
@@ -57,6 +58,7 @@ def main(out: Path = Path("morphing"), points: int = 3000, steps: int = 1200, se
     """
     if min(points, steps) < 2:
         raise wf.UserError(f"--points and --steps must be at least 2, not {points} and {steps}")
+    check_seed(seed)
     make_folder(out)
     clouds: dict[str, Tensor] = {}
     for name, outline in SHAPES.items():

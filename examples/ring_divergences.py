@@ -28,6 +28,7 @@ import wasserflow as wf
 from wasserflow.data import toy
 from wasserflow.data.raw import Part, Raw
 from wasserflow.data.split import finish
+from wasserflow.errors import check_seed
 from wasserflow.metric import log_chamfer
 from wasserflow.plot.figure import DATA, SAMPLES, limits
 from wasserflow.plot.scatter import draw_cloud
@@ -62,6 +63,7 @@ class Target:
 
     def points(self, n: int, seed: int) -> Tensor:
         """Points in the target's own units, (n, 2)."""
+        check_seed(seed)
         return torch.from_numpy(self.draw(n, np.random.default_rng(seed)).astype(np.float32))
 
     def high_quality(self, points: Tensor) -> float:

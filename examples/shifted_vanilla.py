@@ -97,13 +97,13 @@ def _picture(samples: dict[str, Tensor], numbers: dict[str, Any]) -> "Figure":
 
 
 def _draw_rates(axes: "Axes") -> None:
-    d = torch.linspace(-10, 5, 300)
+    d = torch.linspace(-18, 5, 300)  # from where on the left there is room for the legend
     for i, (name, settings) in enumerate(LOSSES.items()):
         rate = named(settings["h"]).shifted(settings.get("shift", 0.0)).rate(d)
         axes.plot(d, rate, color=[*PALETTE, "black"][i], ls="--" if i == 4 else "-", lw=1.4, label=name)
     axes.set_xlabel("d = log p/q (poor fakes on the left)")
     axes.set_title("how fast a sample moves: the rate h'(d)", fontsize=10)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left")
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -125,7 +125,7 @@ def test_jeffreys_stays_within_one_and_a_hundred():
     assert pytest.approx(99) == math.exp(D_MAX)
 
 
-@pytest.mark.parametrize("row", [row for row in CATALOGUE if row.estimate], ids=lambda row: row.name)
+@divergences
 def test_estimate_is_the_divergence_at_the_true_ratio(row):
     """Monte Carlo at two Gaussians, against the integral of p f(q/p)."""
     shift = 0.7
@@ -193,7 +193,11 @@ def test_a_map_of_ones_own():
         (lambda d: torch.exp(100 * d), "not finite"),
         (lambda d: d - d.mean(), "not elementwise"),
         (lambda d: d.sum(), "not elementwise"),
+        (torch.sigmoid, "not increasing at d = 1[67]"),  # in float32
         (lambda d: math.exp(d), "differentiable function of tensors"),
+        (lambda d: d / 0 if d.ndim else 1 / 0, "not finite"),
+        (lambda d: [][len(d)], "differentiable function of tensors"),
+        (None, "differentiable function of tensors"),
         (lambda d: d.detach(), "differentiable function of tensors"),
     ],
 )

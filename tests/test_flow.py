@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,6 +51,12 @@ def test_no_steps_is_the_identity():
 def test_bad_settings(arguments, message):
     with pytest.raises(UserError, match=message):
         flow(torch.zeros(1, 1), lambda x, t: x, **arguments)
+
+
+@pytest.mark.parametrize("x", [np.zeros((3, 2)), torch.zeros(3, 2, dtype=torch.int64), torch.zeros(3), [[0.0]]])
+def test_particles_are_a_tensor_of_numbers(x):
+    with pytest.raises(UserError, match="floating-point tensor"):
+        flow(x, lambda x, t: x, steps=1)
 
 
 def test_exploding_particles_are_reported():

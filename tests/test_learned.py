@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,9 +61,14 @@ def test_images_need_a_logit():
 
 
 def test_bad_settings():
-    settings: list[dict[str, Any]] = [{"ratio_steps": 0}, {"lr": 0.0}, {"batch": 0}]
+    settings: list[dict[str, Any]] = [{"ratio_steps": 0}, {"lr": 0.0}, {"lr": math.nan}, {"batch": 0}]
     for wrong in settings:
         with pytest.raises(UserError, match="at least 1"):
             wf.LearnedRatioField(cloud(5, 0), **wrong)
     with pytest.raises(UserError, match="cannot flow onto"):
         wf.LearnedRatioField(cloud(5, 0))(torch.zeros(5, 3))
+    with pytest.raises(UserError, match="at least one point"):
+        wf.LearnedRatioField(torch.zeros(0, 2))
+    with pytest.raises(UserError, match="not finite in row 1"):
+        wf.LearnedRatioField(np.array([[0.0, 1.0], [np.nan, 1.0]]))
+    assert wf.LearnedRatioField(np.zeros((5, 2)))(cloud(5, 0)).shape == (5, 2)

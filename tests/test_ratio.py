@@ -154,6 +154,18 @@ def test_penalty_of_a_linear_logit(kind, value, slope):
     torch.testing.assert_close(logit.weight.grad, slope * logit.weight.detach())
 
 
+def test_the_one_centred_penalty_is_taken_between_data_and_particles():
+    """|grad d(x)| = |x| for d = |x|^2 / 2, and x = 1 + 2u between 1 and 3: E (2u)^2 / 2 = 2/3; 2 at the data alone."""
+
+    class Square(torch.nn.Module):
+        def forward(self, x):
+            return 0.5 * x.square().sum(1)
+
+    p, q = torch.tensor([3.0, 0.0]).expand(20_000, 2), torch.tensor([1.0, 0.0]).expand(20_000, 2)
+    penalty = PENALTIES["one-centred"](Square(), p, q, LOGISTIC, torch.Generator().manual_seed(0))
+    assert penalty.item() == pytest.approx(2 / 3, abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("name", "weight"),
     [("logistic", lambda d: torch.sigmoid(-d)), ("least-squares", lambda d: torch.exp(-2 * d))],

@@ -53,7 +53,8 @@ class Map:
         formula_h: ``h(d)``, elementwise, within the bounds.
         f: ``f(rho)`` of the divergence ``E_p f(q/p)``; None where ``h`` has no closed-form divergence.
         critic: ``g'(e^d)`` up to a constant, what an f-GAN's critic should be: its derivative is ``s(d) e^{-d}``.
-        estimate: The divergence's value from the logits of data and of particles, each ``(N,)``.
+        estimate: The divergence's value from the logits of data and of particles, each ``(N,)``; logits that are
+            exponentiated are held within log 99 of 0.
         bounds: The interval of ``d + shift`` on which the formulas are used as they are.
         shift: ``C`` in ``h(d + C)``.
         aliases: Other names of the same map.
@@ -142,6 +143,7 @@ CATALOGUE = (
         lambda d: (2 * d).exp(),
         f=lambda rho: 1 / rho - 2 + rho,
         critic=lambda d: 2 * d.exp(),
+        estimate=lambda d_p, d_q: _mean_exp(d_p, 1) - 1,
         bounds=(-inf, D_MAX),
     ),
     Map(
@@ -150,6 +152,7 @@ CATALOGUE = (
         lambda d: -(-d).exp(),
         f=lambda rho: (rho - 1).square() / 2,
         critic=lambda d: -(-2 * d).exp() / 2,
+        estimate=lambda d_p, d_q: (_mean_exp(d_q, -1) - 1) / 2,
         bounds=(-D_MAX, inf),
     ),
     Map(
@@ -158,6 +161,7 @@ CATALOGUE = (
         lambda d: (d / 2).exp(),
         f=lambda rho: (rho.sqrt() - 1).square(),
         critic=lambda d: -(-d / 2).exp(),
+        estimate=lambda d_p, d_q: 2 - 2 * _mean_exp(d_q, 0.5),
         bounds=(-inf, D_MAX),
     ),
     Map("arcsinh", lambda d: (1 + d.square()).rsqrt(), torch.asinh),
@@ -196,12 +200,18 @@ def alpha(a: float) -> Map:
             return rho - 1 - rho.log()
         return (rho.pow(1 - a) - 1 - (1 - a) * (rho - 1)) / (a * (a - 1))
 
+    def estimate(d_p: Tensor, d_q: Tensor) -> Tensor:
+        if a in (0, 1):
+            return d_p.mean() if a else -d_q.mean()
+        return (_mean_exp(d_q, a) - 1) / (a * (a - 1))
+
     return Map(
         f"{ALPHA}{a:g}",
         lambda d: (a * d).exp(),
         lambda d: _exponential(d, a),
         f=f,
         critic=lambda d: _exponential(d, a - 1),
+        estimate=estimate,
         bounds=(-D_MAX if a < 0 else -inf, D_MAX if a > 0 else inf),
     )
 
@@ -209,6 +219,11 @@ def alpha(a: float) -> Map:
 def _exponential(d: Tensor, a: float) -> Tensor:
     """``(e^{a d} - 1) / a``, and its limit ``d`` at a = 0."""
     return ((a * d).exp() - 1) / a if a else d  # expm1 has no exact derivative in autograd
+
+
+def _mean_exp(d: Tensor, a: float) -> Tensor:
+    """``E e^{a d}``, with ``d`` held where no rate grows any more, so that one logit cannot outweigh all others."""
+    return (a * d.clamp(-D_MAX, D_MAX)).exp().mean()
 
 
 def named(name: str) -> Map:
@@ -223,7 +238,8 @@ def named(name: str) -> Map:
         except ValueError:
             raise UserError(f"{name!r} needs a number after the colon, as in {ALPHA}0.5") from None
     if name not in _BY_NAME:
-        raise unknown("divergence or map", name, (*_BY_NAME, f"{ALPHA}A"))
+        known = (*_BY_NAME, f"{ALPHA}A", "and what wasserflow.define_map has added in this program")
+        raise unknown("divergence or map", name, known)
     return _BY_NAME[name]
 
 
@@ -235,7 +251,8 @@ def define_map(name: str, h: Scalar) -> Map:
 
     Args:
         name: Its name; one of an earlier definition is replaced, one of the catalogue is not.
-        h: An elementwise function of tensors with ``h'(d) > 0``, differentiable; float32 and float64.
+        h: An elementwise function of tensors with ``h'(d) > 0``, differentiable, in float32 too: ``torch.sigmoid`` is
+            flat there from 17 on.
 
     Returns:
         The new row.
@@ -246,11 +263,19 @@ def define_map(name: str, h: Scalar) -> Map:
     if name in NAMES or name.startswith(ALPHA):
         raise UserError(f"the name {name!r} is taken by a map that comes with wasserflow: choose another")
     row = Map(name, lambda d: _derivative(h, d), h, bounds=(-CHECKED, CHECKED))
-    d = torch.linspace(-CHECKED, CHECKED, 4001, dtype=torch.float64)
+    for dtype in (torch.float64, torch.float32):
+        _check_increasing(row, torch.linspace(-CHECKED, CHECKED, 4001, dtype=dtype))
+    _BY_NAME[name] = row
+    return row
+
+
+def _check_increasing(row: Map, d: Tensor) -> None:
+    """Raise a `UserError` unless ``h`` is elementwise, finite and increasing at ``d``."""
+    name, h = row.name, row.formula_h
     try:
         values, rate = h(d), row.rate(d)
         alone = h(d[:1])
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # whatever a function of the user's may raise
         raise UserError(f"the map {name!r} cannot be used as a differentiable function of tensors: {error}") from error
     if values.shape != d.shape or not torch.allclose(values[:1], alone, equal_nan=True):
         raise UserError(f"the map {name!r} is not elementwise: each h(d) must depend on its own d alone")
@@ -259,10 +284,8 @@ def define_map(name: str, h: Scalar) -> Map:
             where = d[wrong][0].item()
             raise UserError(
                 f"the map {name!r} is {what} at d = {where:g} (h = {values[wrong][0]:g}, h' = {rate[wrong][0]:g}): "
-                f"h' must be above 0 and finite from -{CHECKED:g} to {CHECKED:g}"
+                f"h' must be above 0 and finite from -{CHECKED:g} to {CHECKED:g}, in float64 and in float32"
             )
-    _BY_NAME[name] = row
-    return row
 
 
 def _derivative(h: Scalar, d: Tensor) -> Tensor:

@@ -23,5 +23,5 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
 
 def check_seed(seed: int) -> None:
     """Raise a `UserError` for a seed that random number generators cannot take."""
-    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
-        raise UserError(f"--seed must be a whole number between -2^63 and 2^63 - 1, and is {seed!r}")
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise UserError(f"--seed must be a whole number between 0 and 2^63 - 1, and is {seed!r}")

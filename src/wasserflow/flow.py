@@ -101,6 +101,9 @@ def flow(
         Diverged: If the particles stop being finite, or their energy keeps growing: at five looks in a row, and beyond
             where it began. It is a `UserError` too, and carries the best particles seen.
     """
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2:
+        what = f"{str(x.dtype).removeprefix('torch.')} of {tuple(x.shape)}" if hasattr(x, "dtype") else type(x).__name__
+        raise UserError(f"particles must be a floating-point tensor (N, *), not {what}: torch.as_tensor(x).float()")
     if solver not in SOLVERS:
         raise unknown("solver", solver, SOLVERS)
     if steps < 0 or (not callable(step_size) and not 0 < step_size < float("inf")):

@@ -1,7 +1,9 @@
 """A field that learns the density ratio while the particles move: a flow between clouds without a generator."""
 
 from collections.abc import Callable
+from math import inf
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from wasserflow.errors import UserError, check_seed
 from wasserflow.field import Field, RatioField
 from wasserflow.nn.mlp import mlp
 from wasserflow.ratio import loss_named
+from wasserflow.target import Samples
 
 __all__ = ["LearnedRatioField"]
 
@@ -19,11 +22,13 @@ class LearnedRatioField(Field):
 
     Binding it to particles takes ``ratio_steps`` optimiser steps of a classifier; the velocity is that of the
     classifier then. So ``wf.flow(x, wf.LearnedRatioField(y), steps=2500, step_size=1e-3)`` is the generator-free
-    particle flow of "MonoFlow" (Yi, Zhu & Liu, 2023, arXiv 2302.01075), whose settings are the defaults. The field
-    is a moving target: use it with the ``euler`` solver, which asks for it once per step.
+    particle flow of "MonoFlow" (Yi, Zhu & Liu, 2023, arXiv 2302.01075); the authors have 512 units in the first layer,
+    and both rates fall by 0.9998 per step. The field is a moving target: use it with the ``euler`` solver, which asks
+    for it once per step.
 
     Args:
-        target: Samples (M, *) of p; or a function that draws n fresh ones, ``target(n) -> (n, *)``.
+        target: Samples (M, *) of p, a tensor or an array; or a function that draws n fresh ones,
+            ``target(n) -> (n, *)``.
         map: Row of `wasserflow.divergence`, or its name: it fixes ``s``.
         logit: Gives ``d(x)``, shape (N,), for points (N, *). By default a network with two hidden layers of 256 leaky
             ReLU units, for vectors.
@@ -34,12 +39,12 @@ class LearnedRatioField(Field):
         seed: Of the weights and of the choice of points.
 
     Raises:
-        UserError: If a setting is out of range.
+        UserError: If a setting is out of range, or the target holds no points or a number that is not finite.
     """
 
     def __init__(
         self,
-        target: Tensor | Callable[[int], Tensor],
+        target: Tensor | np.ndarray | Callable[[int], Tensor],
         map: Map | str = "kl",
         *,
         logit: nn.Module | None = None,
@@ -50,11 +55,11 @@ class LearnedRatioField(Field):
         seed: int = 0,
     ) -> None:
         check_seed(seed)
-        if ratio_steps < 1 or lr <= 0 or (batch is not None and batch < 1):
+        if ratio_steps < 1 or not 0 < lr < inf or (batch is not None and batch < 1):
             raise UserError(
                 f"ratio_steps and batch must be at least 1 and lr above 0, not {ratio_steps}, {batch}, {lr}"
             )
-        self.target = target
+        self.target = target if callable(target) else torch.as_tensor(Samples(target).points)
         self.map = named(map) if isinstance(map, str) else map
         self.loss = loss_named(ratio_loss)
         self.ratio_steps, self.batch, self.lr, self.seed = ratio_steps, batch, lr, seed

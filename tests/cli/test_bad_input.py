@@ -98,7 +98,7 @@ def test_budgets(refused, flag, value):
         ("--penalty", ["-1"]),
         ("--penalty-every", ["0"]),
         ("--ema", ["-1"]),
-        ("--seed", [str(2**64), str(-(2**63) - 1), str(10**40)]),
+        ("--seed", [str(2**64), "-1", str(10**40)]),
         ("--pool", ["0"]),
         ("--inner-steps", ["-1"]),
         ("--ratio-steps", ["0"]),

@@ -30,14 +30,25 @@ def energy(words):
 
 
 @pytest.mark.parametrize(
-    "field", [["mmd"], ["mmd", "--kernel", "rq"], ["energy"], ["energy", "--r", "1.5"], ["sliced"], ["kale"], ["drmmd"]]
+    "field",
+    [
+        ["mmd"],
+        ["mmd", "--kernel", "rq"],
+        ["energy"],
+        ["energy", "--r", "1.5"],
+        ["sliced"],
+        ["kale"],
+        ["drmmd"],
+        ["ratio"],
+        ["ratio", "--divergence", "alpha:0.5"],
+    ],
 )
 def test_points_come_closer_and_keep_their_type(done, points, field):
     said = done("flow", *points, "--field", *field, "--out", "c.npy")
     moved = np.load("c.npy")
     assert (moved.dtype, moved.shape) == (np.float32, (200, 2))
     energies = energy(said)
-    assert energies[-1] < energies[0]
+    assert energies == [] if field[0] == "ratio" else energies[-1] < energies[0]
     before, after = (float(word) for word in said.split("target: ")[1].replace(",", "").split()[:3:2])
     assert after < before
     assert "200 points -> c.npy" in said
@@ -139,6 +150,10 @@ def test_same_seed_same_points(done, points):
         (["--bandwidth", "1,2", "--kernel", "laplace"], "one bandwidth"),
         (["--bandwidth", "1", "--kernel", "rq"], "no bandwidth"),
         (["--field", "energy", "--kernel", "rq"], "its own kernel"),
+        (["--field", "ratio", "--kernel", "rq"], "no kernel"),
+        (["--field", "ratio", "--weights", "b.npy"], "leave --weights out"),
+        (["--field", "ratio", "--divergence", "jefreys"], "Did you mean jeffreys"),
+        (["--field", "ratio", "--source", "digits", "--target", "digits"], "points, not images"),
         (["--field", "energy", "--r", "2"], "0 < r < 2"),
         (["--field", "sliced", "--r", "1.5"], "--field energy"),
         (["--field", "sliced", "--slices", "0"], "at least one slice"),

@@ -38,13 +38,14 @@ class Recorder:
                     p -= 0.1 * g
 
 
-def generator_gradient(model):
+def generator_step(model):
+    """The gradient of the generator in one step, and the length of the field that the step logs."""
     data = Data(torch.randn(32, *SHAPE, generator=torch.Generator().manual_seed(7), dtype=torch.float64))
     model = model.double()
     fit = SimpleNamespace(logit=Recorder(model.logit, True), generator=Recorder(model.generator, False))
     model.latents = lambda n, rng: torch.randn(n, 4, generator=rng, dtype=torch.float64)
-    model.step(data, fit, torch.Generator().manual_seed(3))
-    return fit.generator.gradient
+    log = model.step(data, fit, torch.Generator().manual_seed(3))
+    return fit.generator.gradient, log["field_norm"]
 
 
 @pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.name)
@@ -55,13 +56,15 @@ def test_vgrow_with_one_step_of_each_kind_is_the_gan(row, step_size):
         SHAPE, divergence=row.name, pool=1, inner_steps=1, step_size=step_size, clamp=False, **SETTINGS
     )
     flow.load_state_dict(gan.state_dict())
-    expected = generator_gradient(gan)
+    expected, length = generator_step(gan)
+    gradient, field_norm = generator_step(flow)
     assert expected.norm() > 0
-    torch.testing.assert_close(generator_gradient(flow) / step_size, expected, rtol=1e-5, atol=1e-10)
+    torch.testing.assert_close(gradient / step_size, expected, rtol=1e-5, atol=1e-10)
+    torch.testing.assert_close(field_norm, length)
 
 
 def test_two_particle_steps_are_no_longer_the_gan():
     gan = MonoFlow.for_shape(SHAPE, h="logd", **SETTINGS)
     flow = VGrow.for_shape(SHAPE, divergence="logd", pool=1, inner_steps=2, step_size=1.0, clamp=False, **SETTINGS)
     flow.load_state_dict(gan.state_dict())
-    assert not torch.allclose(generator_gradient(flow), generator_gradient(gan), rtol=1e-2)
+    assert not torch.allclose(generator_step(flow)[0], generator_step(gan)[0], rtol=1e-2)

@@ -64,6 +64,17 @@ def test_pg_recipe_penalises_between_data_and_particles():
     assert model.sample(2).shape == (2, 1, 28, 28)
 
 
+@pytest.mark.parametrize("recipe", ["default", "paper", "pg"])
+def test_each_particle_has_a_velocity_of_its_own(recipe):
+    """Whatever the batch it is in, and the logit goes on in training mode."""
+    model = VGrow.for_shape((1, 16, 16), recipe=recipe, width=8, latent=8)
+    model.logit(2 * torch.randn(16, 1, 16, 16))
+    x = torch.randn(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    together = model.velocity(x, 6)
+    torch.testing.assert_close(model.velocity(x, 1), together, rtol=1e-4, atol=1e-6)
+    assert model.logit.training
+
+
 def test_networks_grow_by_a_size_alone_and_then_the_next_one_fading_in():
     model = VGrow.for_shape((1, 16, 16), network="pg", width=4, phase=100)
     for phases, finest in ((0, (0, 1)), (0.99, (0, 1)), (1.25, (1, 0.25)), (2.5, (1, 1)), (3.5, (2, 0.5)), (9, (2, 1))):

@@ -9,6 +9,7 @@ import wasserflow as wf
 from wasserflow.errors import UserError
 from wasserflow.field import RatioField
 from wasserflow.method import ResidualFlow
+from wasserflow.noise import sample_noise
 
 SMALL = {"network": "mlp", "width": 16, "batch": 16, "maps": 3, "map_steps": 2, "ratio_steps": 4, "pool": 2}
 
@@ -67,6 +68,14 @@ def test_the_pool_went_through_the_maps_that_are_kept():
     for k in range(3):
         x = model.residual_map(k, x)
         torch.testing.assert_close(x, pools[k + 1])
+
+
+def test_a_preview_is_the_same_noise_through_the_maps_so_far():
+    model, _ = trained(1)
+    early = model.preview(5)
+    torch.testing.assert_close(early, model.residual_map(0, sample_noise(0, 0, 5, (2,))))
+    later, _ = trained(3)
+    assert (later.preview(500) - model.preview(500)).norm(dim=1).max() < 2  # it moved on; noise drawn anew lies farther
 
 
 def test_field_and_log_ratio_are_those_of_the_last_map():

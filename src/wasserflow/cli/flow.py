@@ -13,6 +13,8 @@ from wasserflow.errors import UserError, check_seed
 __all__ = ["run"]
 
 FRAMES = 60
+RATIO_TIME = 2.5
+"""How long a flow by the density ratio takes for a target of variance 1: MonoFlow's 2,500 steps of 0.001."""
 LINES = 10  # printed at most of the log
 
 
@@ -28,7 +30,7 @@ class FlowFlags:
         out: Where the moved points go, in the source's own form: .npy, .csv, .parquet, a folder (images) or a .png
             picture.
         field: What moves them: mmd (the kernel's), energy (all pairs, no bandwidth), sliced (the same by sorting: a
-            million points), kale, drmmd, svgd, ksd.
+            million points), kale, drmmd, svgd, ksd; ratio (a classifier learns the density ratio as the points move).
         gif: Where an animation of the flow goes, for points of the plane and for images.
         log: Where the energy along the flow goes, as JSON lines.
         steps: How many steps.
@@ -38,6 +40,7 @@ class FlowFlags:
         bandwidth: Of the kernel, sigma in exp(-d^2 / (2 sigma^2)): a number, several separated by commas (gaussian), or
             the rule median, median-log (svgd's) or optimal.
         r: Exponent of the energy kernel -d^r.
+        divergence: Of ratio: kl, js, logd, jeffreys, or any other that train vgrow takes.
         lam: Regularisation of kale and drmmd.
         adaptive: Let the regularisation of drmmd shrink with the distance.
         slices: Directions per step of sliced.
@@ -55,7 +58,7 @@ class FlowFlags:
     source: str
     target: str
     out: Path
-    field: Literal["mmd", "energy", "sliced", "kale", "drmmd", "svgd", "ksd"] = "mmd"
+    field: Literal["mmd", "energy", "sliced", "kale", "drmmd", "svgd", "ksd", "ratio"] = "mmd"
     gif: Path | None = None
     log: Path | None = None
     steps: int = 500
@@ -63,6 +66,7 @@ class FlowFlags:
     kernel: Literal["gaussian", "laplace", "imq", "rq", "energy", "linear"] | None = None
     bandwidth: str | None = None
     r: float = 1.0
+    divergence: str = "kl"
     lam: float = 0.01
     adaptive: bool = False
     slices: int = 64
@@ -140,8 +144,11 @@ def _check(flags: FlowFlags) -> None:
         raise UserError(f"--step-size must be a positive number, not {flags.step_size}")
     if not 0 <= flags.noise < float("inf"):
         raise UserError(f"--noise must be a finite number >= 0, not {flags.noise}")
-    if flags.field in ("energy", "sliced") and (flags.kernel or flags.bandwidth):
-        raise UserError(f"the field {flags.field} has its own kernel: leave --kernel and --bandwidth out, or use mmd")
+    if flags.field in ("energy", "sliced", "ratio") and (flags.kernel or flags.bandwidth):
+        its = "no kernel" if flags.field == "ratio" else "its own kernel"
+        raise UserError(f"the field {flags.field} has {its}: leave --kernel and --bandwidth out, or use mmd")
+    if flags.field == "ratio" and flags.weights:
+        raise UserError("the field ratio learns from points that count alike: leave --weights out")
     if flags.field in ("svgd", "ksd") and (flags.weights or flags.batch):
         raise UserError(f"{flags.field} knows its target by the score: there is nothing to weight or to draw from")
     if flags.field == "sliced" and flags.r != 1:
@@ -155,11 +162,20 @@ def _check(flags: FlowFlags) -> None:
 
 def _field(flags: FlowFlags, x: Any, target: Any) -> tuple[Any, float | Callable[[int], float]]:
     """The field, and the step size within its stable range where none is given."""
+    import torch
+
     from wasserflow.kernel import Energy
+    from wasserflow.learned import LearnedRatioField
     from wasserflow.particle import DrMMDField, KALEField, MMDField, SlicedField
     from wasserflow.stein import KSDField, SVGDField
 
     kernel = _kernel(flags)
+    if flags.field == "ratio":
+        if x.ndim > 2:
+            raise UserError("the field ratio moves points, not images: train a method, or take --field sliced")
+        spread = torch.as_tensor(target).var(0).mean().item()
+        field = LearnedRatioField(target, flags.divergence, batch=flags.batch, seed=flags.seed)
+        return field, flags.step_size or RATIO_TIME * spread / flags.steps
     if flags.field in ("svgd", "ksd"):
         field = (SVGDField if flags.field == "svgd" else KSDField)(target, kernel)
         fastest = field(x).flatten(1).norm(dim=1).max().item()  # steep scores ask for small steps

@@ -39,8 +39,8 @@ class TrainFlags:
         out: The run's folder, which must not exist yet.
         size: Crop images to a square and resize them to this many pixels a side.
         skip_corrupt: Leave out images that cannot be decoded, instead of stopping at the first.
-        recipe: Where the settings below start from: default, or paper for the authors'; vgrow also has ept and pg, vapo
-            paper-v1, paper-tmlr and energy-matching instead of paper.
+        recipe: Where the settings below start from: default, or paper for the authors' (not residual); vgrow also has
+            ept and pg, vapo paper-v1, paper-tmlr and energy-matching instead of paper.
         images: Stop after this many images.
         minutes: Stop after this wall time of training.
         cpu_minutes: Stop after this process CPU time of training.

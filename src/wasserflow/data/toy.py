@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wasserflow.data.raw import Part, Raw
-from wasserflow.errors import unknown
+from wasserflow.errors import check_seed, unknown
 
 __all__ = [
     "TOYS",
@@ -171,6 +171,8 @@ def sample(name: str, n: int, seed: int | Rng = 0) -> Tensor:
     """
     if name not in TOYS:
         raise unknown("toy", name, TOYS)
+    if isinstance(seed, int):
+        check_seed(seed)
     return torch.from_numpy(TOYS[name].draw(n, np.random.default_rng(seed)).astype(np.float32))
 
 

@@ -83,5 +83,11 @@ class MonoFlow(Pair[MonoFlowConfig]):
         x = self.generator(self.latents(data.batch, rng))
         log = self.learn_ratio(data, x.detach(), fit, rng)
         generator_loss = -self.map.h(self.logit(x)).mean()
+        log["generator_loss"] = generator_loss.detach()
+
+        def measure(slope: Tensor) -> None:  # slope = -v / N, on its way back to the generator
+            log["field_norm"] = len(x) * slope.flatten(1).norm(dim=1).mean()
+
+        x.register_hook(measure)
         fit.generator.minimise(generator_loss)
-        return log | {"generator_loss": generator_loss.detach()}
+        return log

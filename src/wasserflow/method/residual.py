@@ -34,7 +34,8 @@ class ResidualFlowConfig(RatioConfig):
     """Settings of the residual flow; a sample costs maps x map_steps gradients of the logit.
 
     Args:
-        divergence: kl, js, logd, jeffreys, forward-kl, chi2, pearson, hellinger, alpha:A, or any map of MonoFlow.
+        divergence: kl, js, logd, jeffreys, forward-kl, chi2, pearson, hellinger, alpha:A, or any map of MonoFlow,
+            without a shift.
         maps: K, how many maps are kept; each holds the weights of one logit.
         map_steps: M, particle steps per map.
         ratio_steps: Steps of the logit per map and pass.
@@ -85,10 +86,6 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         self.register_buffer("maps", torch.zeros(c.maps, len(self._weights())))
         self.register_buffer("learned", torch.zeros((), dtype=torch.int64))
         self.register_buffer("pool", torch.randn(c.pool * c.batch, *self.shape))
-
-    def preview(self, n: int) -> Tensor:
-        """The pool where it stands: new noise would have to go through every map."""
-        return self.pool[:n]
 
     @property
     def field(self) -> RatioField:

@@ -31,11 +31,13 @@ class VGrowConfig(PairConfig):
     """Settings of VGrow.
 
     Args:
-        divergence: kl, js, logd, jeffreys, forward-kl, chi2, pearson, hellinger, alpha:A, or any map of MonoFlow.
+        divergence: kl, js, logd, jeffreys, forward-kl, chi2, pearson, hellinger, alpha:A, or any map of MonoFlow,
+            without a shift.
         pool: How many batches of particles are moved together.
         inner_steps: Particle steps per pool.
         ratio_steps: Steps of the logit before each particle step.
-        step_size: eta, the length of a particle step.
+        step_size: eta, the length of a particle step; with one step of each kind it scales the generator's loss alone,
+            which Adam and RMSprop undo.
         fit_epochs: Passes of the generator's fit over the pool; several values follow the schedule.
         fit_epochs_at: Images seen at which the next value of fit_epochs begins.
         clamp: Keep the particles in [-1, 1] (images).
@@ -80,7 +82,8 @@ class VGrow(Pair[VGrowConfig]):
         ``default`` is the best quality per CPU minute that was measured (docs/results.md): one step of each kind,
         which makes it the GAN with loss ``-E h(d)``, with a gradient penalty. ``paper`` takes, for images, the
         authors' residual networks and schedules (grey: MNIST's, colour: CIFAR-10's), at the data's own size
-        (``--size 32`` is theirs), and draws the pool with the batch statistics of the fit rather than running ones;
+        (``--size 32`` is theirs), and draws the pool with the batch statistics of the fit rather than running ones; on
+        Fashion-MNIST they halve a third time (``--halve-lr-at 512000 1024000 1536000``);
         for vectors, the 2-D settings of the progressive-growing authors with a latent of the data's dimension. ``ept``
         (images) is the variant with a least-squares ratio, Pearson's chi-square, networks without normalisation, 20
         epochs of the fit throughout, and the learning rates of ``paper`` by its own, longer outer loops (Gao et al.,
