@@ -252,3 +252,14 @@ def test_a_full_disk(refused, runs, monkeypatch):
 @pytest.mark.parametrize("words", [[], ["no-such-run"], ["run", "--oot", "x"]])
 def test_words(refused, words):
     refused("plot", *words)
+
+
+def test_a_residual_run_draws_the_same_noise_at_every_moment(done):
+    """What is stored along the way is the run's own samples, not the pool that its maps learn from."""
+    settings = ["--maps", "3", "--map-steps", "2", "--ratio-steps", "2", "--pool", "2", "--batch", "50", "--width", "8"]
+    done("train", "residual", "--data", "ring", *settings, "--images", "900", "--save-minutes", "1e-9", "--out", "r")
+    first, *_, last = sorted(Path("r/samples").glob("*.npy"))
+    np.testing.assert_allclose(np.load(last), wf.sample("r", GRID_POINTS), atol=1e-5)
+    moved = np.linalg.norm(np.load(last) - np.load(first), axis=1)
+    assert moved.max() < 0.5  # noise drawn anew lies up to 5 apart
+    assert "paths.png" in done("plot", "r")
