@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from math import nan
 from os.path import commonpath
 from pathlib import Path
 from shlex import quote
@@ -99,21 +100,22 @@ def _names(paths: list[Path]) -> dict[str, Path]:
 
 def _cost(run: Run, log: dict[str, np.ndarray]) -> tuple[str, str, str, str, str]:
     """Method, data, images seen, and minutes of the clock and of the processor."""
-    images, seconds, cpu_seconds = (log[name][-1] for name in ("images", "seconds", "cpu_seconds"))
+    images, seconds, cpu_seconds = (log.get(name, [nan])[-1] for name in ("images", "seconds", "cpu_seconds"))
     times = f"{seconds / 60:,.1f}", f"{cpu_seconds / 60:,.1f}"
     return run.record["method"], Path(run.data.source).name, f"{images:,.0f}", *times
 
 
 def _tables(evaluations: dict[str, dict[str, dict[str, Any]]]) -> list[Table]:
-    """The stored evaluations, those together that can be held against each other."""
+    """The stored evaluations, those together that can be held against each other, whose floors are the same."""
     groups: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
-    for name, stored in evaluations.items():
-        for one in stored.values():
-            key = tuple(one.get(word) for word in ("fingerprint", "split", "features", "count", "seed"))
-            groups.setdefault(key, {})[name] = one
     try:
+        for name, stored in evaluations.items():
+            for one in stored.values():
+                words = [one[word] for word in ("fingerprint", "split", "features", "count", "seed")]
+                floor = f"{one['rows'][0]['floor']:.3g}"  # classifiers trained on two machines differ a little
+                groups.setdefault((*words, floor), {})[name] = one
         return [_table(group) for group in groups.values()]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"a metrics.json of these runs is damaged ({error}): remove it and evaluate again") from error
 
 
