@@ -193,7 +193,6 @@ def test_a_map_of_ones_own():
         (lambda d: torch.exp(100 * d), "not finite"),
         (lambda d: d - d.mean(), "not elementwise"),
         (lambda d: d.sum(), "not elementwise"),
-        (torch.sigmoid, "not increasing at d = 1[67]"),  # in float32
         (lambda d: math.exp(d), "differentiable function of tensors"),
         (lambda d: d / 0 if d.ndim else 1 / 0, "not finite"),
         (lambda d: [][len(d)], "differentiable function of tensors"),
