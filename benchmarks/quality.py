@@ -79,9 +79,12 @@ SUITES: dict[str, tuple[Row, ...]] = {
     "mnist": image_rows("mnist", 20, headline=(0, 1, 2)),
     "fashion-mnist": image_rows("fashion-mnist", 20),
     "digits": image_rows("digits", 2),
-    "shift": tuple(
-        Row(f"vanilla, C = {c}", f"monoflow --data mnist --h vanilla --shift {c} --recipe paper", 5)
-        for c in (0, 1, 3, 5)
+    "shift": (
+        *(
+            Row(f"vanilla, C = {c}", f"monoflow --data mnist --h vanilla --shift {c} --recipe paper", 5)
+            for c in (0, 1, 3, 5)
+        ),
+        Row("non-saturating", "monoflow --data mnist --h ns --recipe paper", 5),
     ),
     "ring": tuple(
         Row(f"VGrow {name}", f"vgrow --data wide-ring --divergence {name} --recipe paper", 3)
