@@ -82,7 +82,7 @@ SUITES: dict[str, tuple[Row, ...]] = {
     "shift": (
         *(
             Row(f"vanilla, C = {c}", f"monoflow --data mnist --h vanilla --shift {c} --recipe paper", 5)
-            for c in (0, 1, 3, 5)
+            for c in (0, 1, 3, 5, 10)
         ),
         Row("non-saturating", "monoflow --data mnist --h ns --recipe paper", 5),
     ),
