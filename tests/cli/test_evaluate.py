@@ -38,9 +38,9 @@ def test_the_table_and_the_file_hold_the_same_figures(done, digits):
 def test_evaluations_stand_beside_each_other(done, digits):
     done("evaluate", digits, "-n", "50")
     first = stored(digits)["test/pixels"]
-    done("evaluate", digits, "-n", "50", "--split", "validation", "--seed", "-3")
+    done("evaluate", digits, "-n", "50", "--split", "validation", "--seed", "3")
     assert stored(digits)["test/pixels"] == first
-    assert stored(digits)["validation/pixels"]["seed"] == -3
+    assert stored(digits)["validation/pixels"]["seed"] == 3
     done("evaluate", digits, "-n", "40")
     assert [(key, one["count"]) for key, one in stored(digits).items()] == [
         ("test/pixels", 40),
