@@ -262,7 +262,8 @@ POINTS = ("energy", "log_chamfer", "precision", "recall", "modes", "high_quality
 
 def table(rows: Iterable[Row], results: list[dict[str, Any]]) -> str:
     """A table in Markdown, one line per row that has results, and its receipt."""
-    shown = [name for name in (IMAGES if "frechet" in results[0]["figures"] else POINTS) if _has(results, name)]
+    names = IMAGES if "frechet" in results[0]["figures"] else ("frechet", *POINTS)
+    shown = [name for name in names if _has(results, name)]
     shares = results[0]["class_shares"] is not None
     heads = ["", "CPU minutes", "images seen", *(name.replace("_", " ") for name in shown)]
     judged = any(result["ratio_loss"] is not None for result in results)

@@ -95,6 +95,12 @@ def test_recipes_of_the_variants(done, recipe):
     done("evaluate", "r", "-n", "20")
 
 
+def test_settings_may_need_what_the_recipe_sets(done):
+    """--phase is for the growing networks, which the recipe brings."""
+    settings = ["--recipe", "pg", "--phase", "16", "--width", "4", "--latent", "4", "--batch", "8"]
+    done("train", "vgrow", "--data", "digits", *settings, "--images", "32", "--out", "r")
+
+
 def test_residual_flow_states_what_a_sample_costs(done):
     settings = ["--ratio-steps", "1", "--maps", "3", "--map-steps", "2", "--pool", "1", "--batch", "16", "--width", "4"]
     done("train", "residual", "--data", "ring", *settings, "--images", "32", "--out", "r")

@@ -133,7 +133,7 @@ def test_same_seed_same_weights_and_no_global_effect():
         ({"ratio_loss": "logistc"}, "Did you mean logistic"),
         ({"penalty_kind": "r2"}, "unknown penalty kind"),
         ({"divergence": "alpha:q"}, "needs a number"),
-        ({"phase": 100}, "of --network pg"),
+        ({"phase": 100}, "needs --network pg"),
         ({"phase": -1, "network": "pg"}, "--phase"),
     ],
 )
