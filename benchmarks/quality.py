@@ -163,6 +163,8 @@ def measure(suite: str, row: Row, seed: int, flags: Flags) -> None:
     with out.with_suffix(".commits").open("a") as file:  # a row may be begun at one and resumed at another
         file.write(commit_id() + "\n")
     done = subprocess.run([sys.executable, "-m", "wasserflow", *command], stdout=subprocess.DEVNULL, check=False)
+    if not out.exists():  # it could not even begin, and has said why
+        raise SystemExit(done.returncode)
 
     import wasserflow as wf
     from wasserflow.train import Run

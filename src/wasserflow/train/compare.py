@@ -18,7 +18,7 @@ from wasserflow import plot
 from wasserflow.errors import UserError
 from wasserflow.files import whole_or_nothing
 from wasserflow.train.evaluate import stored_evaluations
-from wasserflow.train.plot import read_log
+from wasserflow.train.plot import moments_of, read_log
 from wasserflow.train.run import Run
 
 __all__ = ["compare"]
@@ -169,11 +169,14 @@ def _differences(settings: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
 
 def _last_picture(run: Run) -> str | None:
     """What the training drew last, embedded; None where it drew nothing."""
-    drawn = sorted(path for path in run.samples.glob("*.png") if path.stem.isdecimal())
+    drawn = moments_of(run, ".png")
+    if not drawn:
+        return None
+    last = drawn[max(drawn)]
     try:
-        return _embedded(drawn[-1].read_bytes()) if drawn else None
+        return _embedded(last.read_bytes())
     except OSError as error:
-        raise UserError(f"{drawn[-1]} cannot be read: {error.strerror}") from error
+        raise UserError(f"{last} cannot be read: {error.strerror}") from error
 
 
 def _embedded(png: bytes) -> str:

@@ -20,7 +20,7 @@ from wasserflow.train.picture import Picture, figure
 from wasserflow.train.plot_potential import potential_pictures
 from wasserflow.train.run import Run
 
-__all__ = ["plot_run", "read_log"]
+__all__ = ["moments_of", "plot_run", "read_log"]
 
 DRAWN = 10_000
 """Samples held against the data, and points of the data, at most."""
@@ -100,7 +100,7 @@ def read_log(run: Run) -> dict[str, np.ndarray]:
 
 def _grids(run: Run) -> Iterator[Picture | str]:
     """The grids that were drawn as the training went, some as a strip and all as an animation."""
-    moments = _moments(run, ".png")
+    moments = moments_of(run, ".png")
     if not moments:
         yield f"no grids.png, no training.gif: {run.samples} holds no grids"
         return
@@ -150,7 +150,7 @@ def _vectors(run: Run, model: Method, data: Any) -> Iterator[Picture | str]:
 
 def _over_training(run: Run, data: np.ndarray | None) -> Iterator[Picture | str]:
     """Where the same noise went while the model learned."""
-    stored = {images: _read_points(path) for images, path in _moments(run, ".npy").items()}
+    stored = {images: _read_points(path) for images, path in moments_of(run, ".npy").items()}
     if len(stored) < 2:
         yield f"no paths.png, no particles.gif: {run.samples} holds points (.npy) of {len(stored)} moments of training"
         return
@@ -195,7 +195,7 @@ def _units(run: Run, points: torch.Tensor) -> np.ndarray:
     return np.asarray(run.form.to_data(points), np.float64)
 
 
-def _moments(run: Run, suffix: str) -> dict[int, Path]:
+def moments_of(run: Run, suffix: str) -> dict[int, Path]:
     """What was stored as the training went, by the images seen, first to last."""
     return {int(path.stem): path for path in sorted(run.samples.glob(f"*{suffix}")) if path.stem.isdecimal()}
 
