@@ -55,7 +55,7 @@ def test_vgrow_in_the_plane():
     assert config.fit_epochs == (1,)
     assert (config.latent, config.prior, config.network, config.width) == (2, "uniform", "shallow", 256)
     assert (config.optimizer, config.lr_logit, config.lr_generator, config.betas) == ("adam", 1e-3, 1e-3, (0.0, 0.99))
-    assert (config.penalty, config.step_size) == (0, 1)
+    assert (config.penalty, config.step_size, config.halve_lr_at) == (0, 1, ())
     assert 0.5 ** (config.batch / config.ema) == pytest.approx(0.99, abs=1e-3)
 
 
@@ -67,8 +67,15 @@ def test_progressive_growing(shape):
     assert (config.pool, config.inner_steps, config.ratio_steps, config.fit_epochs) == (1, 1, 1, (1,))
     assert (config.optimizer, config.lr_logit, config.lr_generator, config.betas) == ("adam", 1e-3, 1e-3, (0.0, 0.99))
     assert (config.penalty_kind, config.penalty, config.penalty_every) == ("one-centred", 1, 1)
-    assert (config.step_size, config.clamp) == (1, False)
+    assert (config.step_size, config.clamp, config.halve_lr_at) == (1, False, ())
     assert 0.5 ** (config.batch / config.ema) == pytest.approx(0.99, abs=1e-3)
+
+
+@pytest.mark.parametrize("method", [VGrow, MonoFlow])
+def test_the_default_learns_ever_more_slowly_from_images(method):
+    """At constant rates the classifier gives up once samples are good (docs/results.md)."""
+    assert settings(method, "default", GREY, "halve_lr_at") == ((200_000, 400_000, 800_000),)
+    assert settings(method, "default", (2,), "halve_lr_at") == ((),)
 
 
 @pytest.mark.parametrize(("shape", "width"), [(GREY, 32), (COLOUR, 64)])

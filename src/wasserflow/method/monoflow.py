@@ -71,6 +71,7 @@ class MonoFlow(Pair[MonoFlowConfig]):
                 lr_logit=2e-4,
                 lr_generator=1e-4,
                 betas=(0.5, 0.999),
+                halve_lr_at=(),
                 penalty=0.0,
                 ema=0,
             )

@@ -24,6 +24,7 @@ FOR_VECTORS: dict[str, Any] = {
     "lr_logit": 6e-4,
     "lr_generator": 6e-4,
     "betas": (0.5, 0.9),
+    "halve_lr_at": (),
     "penalty": 0.1,
     "penalty_every": 4,
 }
@@ -44,6 +45,7 @@ class PairConfig(RatioConfig):
     latent: int = 64
     prior: Literal["normal", "uniform"] = "normal"
     lr_generator: float = 2e-3
+    halve_lr_at: tuple[int, ...] = (200_000, 400_000, 800_000)
     ema: int = 10_000
 
     def __post_init__(self) -> None:

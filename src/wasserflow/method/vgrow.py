@@ -82,9 +82,9 @@ class VGrow(Pair[VGrowConfig]):
         """The settings called ``default``, ``paper``, ``ept`` or ``pg`` for samples of this shape.
 
         ``default`` is the best quality per CPU minute that was measured (docs/results.md): one step of each kind,
-        which makes it the GAN with loss ``-E h(d)``, with a gradient penalty. ``paper`` takes, for images, the
-        authors' residual networks and schedules (grey: MNIST's, colour: CIFAR-10's), at the data's own size
-        (``--size 32`` is theirs), and draws the pool with the batch statistics of the fit rather than running ones; on
+        which makes it the GAN with loss ``-E h(d)``, with a gradient penalty and, for images, learning rates that halve
+        with time. ``paper`` takes, for images, the authors' residual networks and schedules (grey: MNIST's, colour:
+        CIFAR-10's), at the data's own size (``--size 32`` is theirs), and draws the pool with the batch statistics of the fit rather than running ones; on
         Fashion-MNIST they halve a third time (``--halve-lr-at 512000 1024000 1536000``);
         for vectors, the 2-D settings of the progressive-growing authors with a latent of the data's dimension. ``ept``
         (images) is the variant with a least-squares ratio, Pearson's chi-square, networks without normalisation, 20
@@ -123,6 +123,7 @@ class VGrow(Pair[VGrowConfig]):
                 width=256,
                 lr_logit=1e-3,
                 lr_generator=1e-3,
+                halve_lr_at=(),
                 penalty=0.0,
                 step_size=1.0,
                 ema=69_000,  # 0.99 per step of 1,000
@@ -150,6 +151,7 @@ class VGrow(Pair[VGrowConfig]):
                 lr_logit=1e-3,
                 lr_generator=1e-3,
                 betas=(0.0, 0.99),
+                halve_lr_at=(),
                 penalty=1.0,
                 penalty_kind="one-centred",
                 penalty_every=1,
