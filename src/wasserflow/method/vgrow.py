@@ -81,16 +81,16 @@ class VGrow(Pair[VGrowConfig]):
     def recipe(cls, name: str, shape: Sequence[int]) -> VGrowConfig:
         """The settings called ``default``, ``paper``, ``ept`` or ``pg`` for samples of this shape.
 
-        ``default`` is the best quality per CPU minute that was measured (docs/results.md): one step of each kind,
-        which makes it the GAN with loss ``-E h(d)``, with a gradient penalty and, for images, learning rates that halve
-        with the images seen. ``paper`` takes, for images, the authors' residual networks and schedules (grey: MNIST's,
+        ``default`` is the best quality per CPU minute that was measured (docs/results.md): one step of each kind, which
+        makes it the GAN with loss ``-E h(d)``, with a gradient penalty and, for images, learning rates that halve with
+        the images seen. ``paper`` takes, for images, the authors' residual networks and schedules (grey: MNIST's,
         colour: CIFAR-10's), at the data's own size (``--size 32`` is theirs), and draws the pool with the batch
-        statistics of the fit rather than running ones; on Fashion-MNIST they halve a third time
-        (``--halve-lr-at 512000 1024000 1536000``); for vectors, the 2-D settings of the progressive-growing authors
-        with a latent of the data's dimension. ``ept`` (images) is the variant with a least-squares ratio, Pearson's chi-square, networks without normalisation, 20
-        epochs of the fit throughout, and the learning rates of ``paper`` by its own, longer outer loops (Gao et al.,
-        2020, arXiv 2012.06094). ``pg`` (images) takes the networks of the progressive-growing authors, at full size
-        from the start, with their penalty, optimiser and average.
+        statistics of the fit rather than running ones; on Fashion-MNIST they halve a third time (``--halve-lr-at 512000
+        1024000 1536000``); for vectors, the 2-D settings of the progressive-growing authors with a latent of the data's
+        dimension. ``ept`` (images) is the variant with a least-squares ratio, Pearson's chi-square, networks without
+        normalisation, 20 epochs of the fit throughout, and the learning rates of ``paper`` by its own, longer outer
+        loops (Gao et al., 2020, arXiv 2012.06094). ``pg`` (images) takes the networks of the progressive-growing
+        authors, at full size from the start, with their penalty, optimiser and average.
         """
         image = len(shape) == 3
         if name == "paper" and image:
