@@ -1,5 +1,6 @@
 """Fits touch their own network alone, averages are what they say, and a step never waits for the device."""
 
+import gc
 from copy import deepcopy
 
 import numpy as np
@@ -155,6 +156,22 @@ def test_a_step_reads_nothing_back_from_the_device(method):
     with NoWaiting():
         log = trainer.step()
     assert all(value.ndim == 0 and not value.requires_grad for value in log.values())
+
+
+def live_tensors():
+    gc.collect()
+    return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_step_leaves_nothing_in_memory(method):
+    trainer = Trainer(small(method), load_data("digits"), seed=0, device=torch.device("cpu"), precision="fp32")
+    for _ in range(3):
+        trainer.step()
+    before = live_tensors()
+    for _ in range(4):
+        trainer.step()
+    assert live_tensors() == before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -86,8 +86,8 @@ class MonoFlow(Pair[MonoFlowConfig]):
         generator_loss = -self.map.h(self.logit(x)).mean()
         log["generator_loss"] = generator_loss.detach()
 
-        def measure(slope: Tensor) -> None:  # slope = -v / N, on its way back to the generator
-            log["field_norm"] = len(x) * slope.flatten(1).norm(dim=1).mean()
+        def measure(slope: Tensor) -> None:  # slope = -v / N; naming x here would keep its graph for ever
+            log["field_norm"] = len(slope) * slope.flatten(1).norm(dim=1).mean()
 
         x.register_hook(measure)
         fit.generator.minimise(generator_loss)
