@@ -64,6 +64,22 @@ class Fit:
 # The discrepancy of pairs
 
 
+@pytest.mark.parametrize(
+    "settings", [{"kernel": kernel} for kernel in ("linear", "energy", "rbf", "rq")] + [{"bound": "kale"}], ids=str
+)
+def test_bfloat16_compares_features_exactly(settings):
+    """Neighbours differ by less than bfloat16 sees; the networks alone may compute in it."""
+    model = make(**settings)
+    model.phi = lambda x, t: torch.cat([x, x.square(), x * t[:, None]], 1)  # nothing that autocast would round
+    x, eps = points(16, 1.0).float(), torch.randn(4, 16, 2)
+    found = []
+    for low in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            model.loss(x, torch.tensor([0.02, 0.1, 0.5, 0.9]), eps, torch.full((4, 16), 0.5), logs := [])
+        found.append(logs[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 def test_pairs_against_the_sum_over_pairs(kernel):
     u, v = points(7), points(7, 0.5, seed=1)

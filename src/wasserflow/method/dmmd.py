@@ -240,11 +240,12 @@ class DMMD(Method[DMMDConfig]):
         u, v = self.phi(torch.cat([x_t, x_r]), torch.cat([t, t])).view(2, levels, b, -1)
         distance = (x_t - x_r).flatten(1).norm(dim=1).view(levels, b).mean(1)
         middle = (over(between, x) * x_r + over(1 - between, x) * x_t).requires_grad_()
-        solved = [self.discrepancy(u_t, v_t) for u_t, v_t in zip(u, v, strict=True)]
-        value = torch.stack([value for value, _ in solved])
         phi = self.phi(middle, t).view(levels, b, -1)
-        w = torch.stack([w_t(phi_t).sum() for (_, w_t), phi_t in zip(solved, phi, strict=True)]).sum()
-        (gradient,) = torch.autograd.grad(w, middle, create_graph=True)
+        with torch.autocast(x.device.type, enabled=False):  # features of neighbours differ by less than bfloat16 sees
+            solved = [self.discrepancy(u_t, v_t) for u_t, v_t in zip(u, v, strict=True)]
+            value = torch.stack([value for value, _ in solved])
+            w = torch.stack([w_t(phi_t).sum() for (_, w_t), phi_t in zip(solved, phi, strict=True)]).sum()
+            (gradient,) = torch.autograd.grad(w, middle, create_graph=True)
         slope = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt().view(levels, b)
 
         gain = value / distance if c.weighting == "distance" else value
