@@ -20,6 +20,7 @@ from torch import Tensor
 from wasserflow.discrepancy import Witness, check_pair, target_weights
 from wasserflow.errors import UserError
 from wasserflow.kernel import Kernel, Linear
+from wasserflow.precision import wide
 
 __all__ = ["DrMMD", "Kale", "Spectrum", "check_regularised", "drmmd", "kale"]
 
@@ -193,7 +194,7 @@ def _primal(
         return slope, -torch.cholesky_solve(slope[:, None], factor)[:, 0]
 
     v = _newton(_double(start) if start is not None else torch.zeros_like(mean), loss, slope_and_step, tolerance)
-    inside = 1 + (_wide(x) @ v).mean() - weight @ (_wide(y) @ v).exp() - lam / 2 * v @ v
+    inside = 1 + (wide(x) @ v).mean() - weight @ (wide(y) @ v).exp() - lam / 2 * v @ v
     v, ratio = v.to(x), (target @ v).exp().to(y)
     return Kale((1 + lam) * inside.to(x), Witness(kernel, v[None], v.new_full((1,), 1 + lam)), v, ratio)
 
@@ -269,8 +270,4 @@ def check_regularised(kernel: Kernel, lam: float | Tensor) -> None:
 
 
 def _double(x: Tensor) -> Tensor:
-    return _wide(x.detach())
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.device.type == "mps" else x.double()
+    return wide(x.detach())

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from wasserflow.errors import UserError
+from wasserflow.precision import wide
 
 __all__ = ["directions", "sliced_energy", "sliced_velocity", "slicing_constant"]
 
@@ -138,7 +139,7 @@ def _equal(x: Tensor) -> Tensor:
 def _middle(shadows: Tensor, signed: Tensor) -> Tensor:
     """``F_x - F_y`` at every point of every shadow (P, S), in the middle of its jump; any weights, any device."""
     values, order = shadows.sort(-1)
-    after = signed.double()[order].cumsum(-1)
+    after = wide(signed)[order].cumsum(-1)
     before = after - signed[order]
     place = torch.arange(values.shape[1], device=values.device).expand_as(order)
     jump = values[:, 1:] != values[:, :-1]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from wasserflow.errors import UserError, check_seed
+from wasserflow.precision import wide
 
 __all__ = ["Samples", "flat"]
 
@@ -124,7 +125,7 @@ def _check_finite(points: Tensor) -> None:
 
 
 def _normalised(weights: Tensor, count: int) -> Tensor:
-    weights = weights.detach().double() if weights.device.type != "mps" else weights.detach().float()
+    weights = wide(weights.detach())
     if weights.shape != (count,) or not (weights >= 0).all() or not 0 < weights.sum() < torch.inf:
         raise UserError(f"weights must be {count} numbers >= 0 with a positive sum, not {tuple(weights.shape)}")
     return weights / weights.sum()

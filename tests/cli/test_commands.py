@@ -204,6 +204,18 @@ def test_a_setting_that_is_on_or_off_can_be_given_whatever_the_recipe_says(done,
     assert f'"standardised": {str(value).lower()}' in said
 
 
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        (["vgrow", "--recipe", "paper", "--batch", "8", "--pool", "1", "--fit-epochs", "1", "2", "3", "44"], "44\n"),
+        (["vapo", "--recipe", "energy-matching", "--contrast", "0.25"], '"contrast": 0.25'),
+    ],
+)
+def test_settings_that_suit_the_recipe_alone(done, words, setting):
+    small = ["--data", "digits", "--width", "4", "--images", "90", "--out", "r", "--dry-run"]
+    assert setting in done("train", *words, *small)
+
+
 def test_dry_run_leaves_nothing(done, here):
     said = done("train", "vgrow", "--data", "digits", "--width", "4", "--images", "90", "--out", "r", "--dry-run")
     assert '"divergence": "logd"' in said
@@ -250,7 +262,7 @@ import os
 import torch
 from wasserflow.data import load
 from wasserflow.method import VGrow
-from wasserflow.train.device import max_over_processes, processes
+from wasserflow.train.device import max_over_processes, processes, resolve_device
 from wasserflow.train.trainer import Trainer
 
 model = VGrow.for_shape((1, 8, 8), width=4, batch=16)
@@ -265,6 +277,7 @@ for p in model.parameters():
     torch.distributed.broadcast(other, 0)
     assert torch.equal(p, other), "the processes drift apart"
 assert max_over_processes(processes().process_index, device) == 1
+assert resolve_device("cpu") == device  # a run can be looked at from here
 processes().wait_for_everyone()
 os._exit(0)
 """

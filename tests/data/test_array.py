@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wasserflow.data import load
+from wasserflow.data.write import write_samples
 from wasserflow.errors import UserError
 
 N = 40
@@ -293,3 +294,16 @@ class TestIdx:
         with pytest.raises(UserError, match=says) as error:
             load(tmp_path / "a-idx3-ubyte")
         assert "a-idx3-ubyte" in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (9, 8, 1), (9, 8, 3), (1, 9, 8), (3, 9, 4)], ids=str)
+def test_images_of_any_axes_go_into_a_folder(tmp_path, shape):
+    dataset = load(images(*shape))
+    x = dataset.train.x
+    write_samples([dataset.form.to_model(x)], len(x), dataset.form, tmp_path / "out")
+    back = load(tmp_path / "out")
+    np.testing.assert_array_equal(in_order(all_stored(back)), in_order(x.numpy()))
+
+
+def all_stored(dataset):
+    return np.concatenate([split.x.numpy() for split in (dataset.train, dataset.validation, dataset.test)])

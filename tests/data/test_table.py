@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from wasserflow.data import load
+from wasserflow.data import load, read_samples
 from wasserflow.errors import UserError
 
 N = 60
@@ -122,3 +122,16 @@ def test_unusable_parquet_columns_are_named(tmp_path, column, says):
     parquet.write_table(pa.table({"a": np.arange(N), "x": column}), path)
     with pytest.raises(UserError, match=f"column 'x'.*{says}|column {says}"):
         load(path)
+
+
+def test_columns_of_samples_are_found_by_name(tmp_path):
+    parquet.write_table(table(), tmp_path / "people.parquet")
+    people = load(tmp_path / "people.parquet")
+    expected = read_samples(tmp_path / "people.parquet", people.form)
+    parquet.write_table(table().select(list(reversed(table().column_names))), tmp_path / "turned.parquet")
+    np.testing.assert_array_equal(read_samples(tmp_path / "turned.parquet", people.form), expected)
+    parquet.write_table(table().rename_columns(list("abcde")), tmp_path / "others.parquet")
+    with pytest.raises(UserError, match="the same columns: only one has a, b, c, children, d"):
+        read_samples(tmp_path / "others.parquet", people.form)
+    np.save(tmp_path / "nameless.npy", np.stack([np.asarray(column, float) for column in table().columns], 1))
+    np.testing.assert_allclose(read_samples(tmp_path / "nameless.npy", people.form), expected, rtol=1e-5)

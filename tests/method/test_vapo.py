@@ -358,6 +358,7 @@ def test_dropout_follows_its_seed():
         {"contrast": 0.1},
         {"time_score": 1.0, "timed": False},
         {"engine": "compiled", "dropout": 0.1},
+        {"network": "encoder", "dropout": 0.1},
         {"potential": "dot", "network": "encoder"},
         {"likelihood_width": 0.0, "path": "log-homotopy"},
     ],

@@ -100,6 +100,8 @@ def read_clouds(source: str, target: str | None, n: int | None, seed: int, stand
     """
     there = None if target is None else read(target, n or SOME, seed + 1)
     here = _normal(there, n or SOME, seed) if source == "normal" else read(source, n or SOME, seed)
+    if standardise and (there is None or there.layout != "ND"):
+        raise UserError("--standardise is for vectors, and a target that is given as points: leave it out")
     if there is None:
         form = Form((here.train.x.shape[1],), "ND", here.dtypes, columns=here.columns)
         if here.layout != "ND":
@@ -115,7 +117,7 @@ def read_clouds(source: str, target: str | None, n: int | None, seed: int, stand
         form = Form(tuple(here.train.x.shape[1:]), here.layout, here.dtypes)
         x, y = (form.to_model(torch.from_numpy(np.array(v, order="C"))) for v in (_rows(here, n, seed), values))
         return Cloud(x, y, form)
-    order = _order(here, there)
+    order = there.order(here.columns, here.name)
     mean = std = None
     if standardise or (standardise is None and here.columns is not None):
         mean, std = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
@@ -184,14 +186,3 @@ def _all(raw: Raw) -> np.ndarray:
     if isinstance(x, np.memmap) and x.nbytes > IN_MEMORY and raw.train.rows is None and raw.layout == "ND":
         return x
     return np.asarray(x if raw.train.rows is None else x[raw.train.rows])
-
-
-def _order(here: Raw, there: Raw) -> list[int]:
-    """Columns of the target in the source's order, by name where both have names."""
-    if here.columns is None or there.columns is None:
-        return list(range(here.train.x.shape[1]))
-    if missing := sorted(set(here.columns) ^ set(there.columns)):
-        raise UserError(
-            f"{here.name} and {there.name} must have the same columns: only one has {', '.join(missing[:5])}"
-        )
-    return [there.columns.index(name) for name in here.columns]

@@ -16,6 +16,8 @@ FRAMES = 60
 RATIO_TIME = 2.5
 """How long a flow by the density ratio takes for a target of variance 1: MonoFlow's 2,500 steps of 0.001."""
 LINES = 10  # printed at most of the log
+ALONE = {"divergence": ("ratio",), "lam": ("kale", "drmmd"), "adaptive": ("drmmd",), "slices": ("sliced",)}
+"""Flags that some fields alone have a use for."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,11 @@ def _check(flags: FlowFlags) -> None:
         raise UserError(f"--step-size must be a positive number, not {flags.step_size}")
     if not 0 <= flags.noise < float("inf"):
         raise UserError(f"--noise must be a finite number >= 0, not {flags.noise}")
+    for name, fields in ALONE.items():
+        if getattr(flags, name) != getattr(FlowFlags, name) and flags.field not in fields:
+            raise UserError(f"--{name} is for --field {' and '.join(fields)}: {flags.field} has no use for it")
+    if flags.r != 1 and flags.field != "energy" and flags.kernel != "energy":
+        raise UserError("--r is the exponent of the energy kernel: take --field energy or --kernel energy with it")
     if flags.field in ("energy", "sliced", "ratio") and (flags.kernel or flags.bandwidth):
         its = "no kernel" if flags.field == "ratio" else "its own kernel"
         raise UserError(f"the field {flags.field} has {its}: leave --kernel and --bandwidth out, or use mmd")
@@ -151,8 +158,6 @@ def _check(flags: FlowFlags) -> None:
         raise UserError("the field ratio learns from points that count alike: leave --weights out")
     if flags.field in ("svgd", "ksd") and (flags.weights or flags.batch):
         raise UserError(f"{flags.field} knows its target by the score: there is nothing to weight or to draw from")
-    if flags.field == "sliced" and flags.r != 1:
-        raise UserError("sorting is for r = 1: for another exponent take --field energy")
     if flags.gif is not None and flags.gif.suffix.lower() != ".gif":
         raise UserError(f"an animation is written as .gif, not as {flags.gif.name}")
     for path in (flags.out, flags.gif, flags.log):

@@ -16,10 +16,10 @@ import tyro
 from wasserflow.cli.progress import show_progress
 from wasserflow.data import Batch, Dataset
 from wasserflow.data import load as load_data
-from wasserflow.errors import check_seed, unknown
+from wasserflow.errors import UserError, check_seed, unknown
 from wasserflow.method import METHODS, Method, MethodConfig
 from wasserflow.train import Budget, Run, train
-from wasserflow.train.device import Precision, processes, resolve_device
+from wasserflow.train.device import Precision, processes, resolve_training_device
 from wasserflow.train.ledger import memory_mb
 from wasserflow.train.trainer import Trainer
 
@@ -81,10 +81,13 @@ def run(argv: Sequence[str]) -> None:
         raise unknown("method", argv[0], METHODS)
     method = METHODS[argv[0]]
     # Read twice: what a setting defaults to depends on the data, and the data on the flags.
-    flags, _ = _parse(argv, method.recipe("default", (1, 28, 28)))
+    try:
+        flags, _ = _parse(argv, method.recipe("default", (1, 28, 28)))
+    except UserError:  # of settings that may suit the recipe: the second reading says
+        flags, _ = tyro.cli(TrainFlags, args=argv[1:], return_unknown_args=True, config=(tyro.conf.FlagCreatePairsOff,))
     budget = Budget(flags.images, flags.minutes, flags.cpu_minutes)
     check_seed(flags.seed)
-    resolve_device(flags.device)
+    resolve_training_device(flags.device)
     main = processes().is_main_process
     if main:
         Run.check_free(flags.out)
@@ -131,7 +134,7 @@ def _parse(argv: Sequence[str], defaults: MethodConfig) -> tuple[TrainFlags, Met
 
 def _estimate(model: Method, data: Dataset, flags: TrainFlags, budget: Budget) -> None:
     """Print the resolved settings, and images/s, hours and memory from a few timed steps."""
-    device = resolve_device(flags.device)
+    device = resolve_training_device(flags.device)
     trainer = Trainer(model, data, seed=flags.seed, device=device, precision=flags.precision)
     settings = {"method": type(model).__name__, "data": data.source, "shape": model.shape, "device": str(device)}
     print(json.dumps(settings | dataclasses.asdict(model.config), indent=2))

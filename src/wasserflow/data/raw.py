@@ -57,6 +57,20 @@ class Raw:
     validation: Part | None = None
     fresh: bool = False
 
+    def order(self, columns: tuple[str, ...] | None, theirs: str) -> list[int]:
+        """Where the columns that ``theirs`` has stand among these: by name where both have names.
+
+        Raises:
+            UserError: If one has a name that the other lacks.
+        """
+        if self.columns is None or columns is None:
+            return list(range(self.train.x.shape[1]))
+        if missing := sorted(set(self.columns) ^ set(columns)):
+            raise UserError(
+                f"{theirs} and {self.name} must have the same columns: only one has {', '.join(missing[:5])}"
+            )
+        return [self.columns.index(name) for name in columns]
+
 
 def encode_labels(name: str, *given: np.ndarray) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Labels of any whole numbers or words as 0..K-1.

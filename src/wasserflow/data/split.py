@@ -77,7 +77,7 @@ def samples_of(raw: Raw, form: Form, size: int | None = None) -> Tensor:
     """All samples of a source, or of its test split where it has one, in the model space of ``form``, unsplit.
 
     Raises:
-        UserError: If they are not of that form, or not finite.
+        UserError: If they are not of that form, have columns of other names, or are not finite.
     """
     part = raw.train if raw.test is None else raw.test
     images = raw.layout != "ND"
@@ -90,7 +90,8 @@ def samples_of(raw: Raw, form: Form, size: int | None = None) -> Tensor:
     if images:
         return form.to_model(_gather(part, shape, np.uint8, _image_transform(raw, size)).x)
     check_values(raw, part)
-    return form.to_model(_gather(part, shape, np.float32, form.standardise).x)
+    order = raw.order(form.columns, "the model's data")
+    return form.to_model(_gather(part, shape, np.float32, lambda block: form.standardise(block[:, order])).x)
 
 
 def hold_out(count: int, stream: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Samples in the data's own form, written batch by batch, so that any number of them fits in memory."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,12 @@ def write_samples(batches: Iterable[Tensor], n: int, form: Form, path: Path) -> 
         UserError: If the file does not suit the samples, or cannot be written; then nothing is left behind.
     """
     check_target(path, form)
+    kind = _KINDS[path.suffix.lower()]
+    if kind == "folder":  # a PNG has its own layout
+        form = replace(form, layout="NHW" if form.shape[0] == 1 else "NHWC")
     arrays = (form.to_data(batch) for batch in batches)
     with whole_or_nothing(path) as unfinished:
-        match _KINDS[path.suffix.lower()]:
+        match kind:
             case "npy":
                 _write_npy(arrays, n, unfinished)
             case "table":

@@ -130,10 +130,15 @@ class VAPOConfig(MethodConfig):
             raise UserError("--time-score needs independent noise and a network that knows the time")
         if self.contrast and (self.timed or self.preconditioned or self.path != "linear"):
             raise UserError("--contrast needs one potential for all times: --no-timed --no-preconditioned")
+        if self.dropout and self.network not in WITH_DROPOUT:
+            raise UserError(
+                f"--dropout is for --network {' and '.join(WITH_DROPOUT)}: {self.network} has none, take --dropout 0"
+            )
         if self.engine == "compiled" and self.dropout:
             raise UserError("the compiled engine has no dropout: take another --engine, or --dropout 0")
 
 
+WITH_DROPOUT = ("unet", "unet-paper")
 CHOICES = {
     "objective": tuple(OBJECTIVES),
     "network": NETWORKS,

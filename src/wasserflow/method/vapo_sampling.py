@@ -140,7 +140,7 @@ def carry(model: Any, rows: range, seed: int, how: VAPOSampling, start: Tensor |
             tolerance=how.tolerance,
             control=how.control,  # type: ignore[arg-type]
         )
-        evaluations = cost.double().mean().item()
+        evaluations = cost.float().mean().item()
     else:
         x, evaluations = _fixed(model, x, velocity, how, rows, seed, free)
     return (x if free is None else torch.where(free, x, x1)), evaluations

@@ -64,6 +64,8 @@ class VGrowConfig(PairConfig):
             raise UserError("--fit-epochs needs positive numbers, one more of them than --fit-epochs-at has")
         if self.phase < 0:
             raise UserError(f"--phase must be 0, or images per phase of --network pg, which grows, not {self.phase}")
+        if self.phase and self.network != "pg":
+            raise UserError(f"--phase {self.phase} needs --network pg, which grows, not {self.network}")
 
 
 class VGrow(Pair[VGrowConfig]):
@@ -72,8 +74,6 @@ class VGrow(Pair[VGrowConfig]):
     Config: ClassVar = VGrowConfig
 
     def __init__(self, config: VGrowConfig, shape: Sequence[int], seed: int = 0) -> None:
-        if config.phase and config.network != "pg":  # not asked of settings alone: flags are read before the recipe is
-            raise UserError(f"--phase {config.phase} needs --network pg, which grows, not {config.network}")
         super().__init__(config, shape, seed)
         self.map = named(config.divergence)
 

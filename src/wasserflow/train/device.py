@@ -9,7 +9,14 @@ from torch import Tensor
 
 from wasserflow.errors import UserError
 
-__all__ = ["Precision", "max_over_processes", "mean_over_processes", "processes", "resolve_device"]
+__all__ = [
+    "Precision",
+    "max_over_processes",
+    "mean_over_processes",
+    "processes",
+    "resolve_device",
+    "resolve_training_device",
+]
 
 Precision = Literal["fp32", "bf16"]
 
@@ -27,8 +34,6 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
     """
     if name is None:
         return torch.device(processes().device or "cpu")
-    if processes().num_processes > 1:
-        raise UserError(f"leave out the device {str(name)!r}: the launcher gives each process its own")
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps", "xpu"):  # torch also knows devices that hold no numbers
@@ -39,6 +44,17 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
         here += ["mps"] * torch.backends.mps.is_available()
         raise UserError(f"there is no device {str(name)!r} here; devices: {', '.join(here)}") from error
     return device
+
+
+def resolve_training_device(name: str | torch.device | None) -> torch.device:
+    """As `resolve_device`, for a training, whose processes have a device each.
+
+    Raises:
+        UserError: If one is named for several processes, or it is absent.
+    """
+    if name is not None and processes().num_processes > 1:
+        raise UserError(f"leave out the device {str(name)!r}: the launcher gives each process its own")
+    return resolve_device(name)
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from wasserflow.method import METHODS, Method
 from wasserflow.plot import draw_samples
 from wasserflow.train.budget import Budget
 from wasserflow.train.checkpoint import load_latest, save_checkpoint
-from wasserflow.train.device import Precision, max_over_processes, processes, resolve_device
+from wasserflow.train.device import Precision, max_over_processes, processes, resolve_training_device
 from wasserflow.train.interrupt import Interrupted, catch_signals
 from wasserflow.train.ledger import Clock, Ledger, Line
 from wasserflow.train.run import Run, Source
@@ -80,7 +80,7 @@ def train(
     check_seed(seed)
     _check_save_minutes(save_minutes)
     data = data if isinstance(data, Dataset) else load_data(data)
-    where = resolve_device(device)
+    where = resolve_training_device(device)
     trainer = Trainer(model, data, seed=seed, device=where, precision=precision)
     record = {
         "method": name,
@@ -133,7 +133,7 @@ def resume(
     """
     main = processes().is_main_process
     _check_save_minutes(save_minutes)
-    on = resolve_device(device)
+    on = resolve_training_device(device)
     run = Run.open(path)
     budget = budget or run.budget
     with run.locked() if main else nullcontext():
