@@ -16,7 +16,7 @@ FRAMES = 60
 RATIO_TIME = 2.5
 """How long a flow by the density ratio takes for a target of variance 1: MonoFlow's 2,500 steps of 0.001."""
 LINES = 10  # printed at most of the log
-ALONE = {"divergence": ("ratio",), "lam": ("kale", "drmmd"), "adaptive": ("drmmd",), "slices": ("sliced",)}
+USED_BY = {"divergence": ("ratio",), "lam": ("kale", "drmmd"), "adaptive": ("drmmd",), "slices": ("sliced",)}
 """Flags that some fields alone have a use for."""
 
 
@@ -146,7 +146,7 @@ def _check(flags: FlowFlags) -> None:
         raise UserError(f"--step-size must be a positive number, not {flags.step_size}")
     if not 0 <= flags.noise < float("inf"):
         raise UserError(f"--noise must be a finite number >= 0, not {flags.noise}")
-    for name, fields in ALONE.items():
+    for name, fields in USED_BY.items():
         if getattr(flags, name) != getattr(FlowFlags, name) and flags.field not in fields:
             raise UserError(f"--{name} is for --field {' and '.join(fields)}: {flags.field} has no use for it")
     if flags.r != 1 and flags.field != "energy" and flags.kernel != "energy":
