@@ -360,7 +360,7 @@ def test_where_a_run_cannot_go(refused, digits):
 @pytest.mark.parametrize(
     ("name", "out", "says"),
     [
-        ("table", "x.png", "vectors of 3 numbers have no picture"),
+        ("table", "x.png", "vectors of length 3 have no picture"),
         ("table", "x", "a folder is for images"),
         ("digits", "x.csv", "images do not go into x.csv"),
         ("digits", "x.parquet", "images do not go into x.parquet"),

@@ -74,12 +74,19 @@ def test_answers_before_torch_is_loaded():
 def test_train(done, method, extra, data):
     said = done("train", method, "--data", data, *TINY, *extra, "--seed", "3", "--out", "new/r")
     assert "trained: new/r" in said
-    assert "wasserflow sample new/r" in said
+    assert "wasserflow sample new/r -n 64 --out grid.png" in said
     record = json.loads(Path("new/r/config.json").read_text())
     assert (record["method"], record["seed"], record["budget"]["images"]) == (method, 3, 64)
     assert record["config"]["width"] == 4
     assert list(Path("new/r/samples").iterdir())
     assert json.loads(Path("new/r/log.jsonl").read_text().splitlines()[-1])["images"] >= 64
+
+
+def test_train_says_how_to_draw_what_has_no_picture(done):
+    np.save("line.npy", RNG.normal(size=(100, 1)))
+    said = done("train", "vgrow", "--data", "line.npy", *TINY, "--out", "r")
+    done(*said.splitlines()[-1].removeprefix("wasserflow ").removesuffix(" draws from it").split())
+    assert len(Path("samples.csv").read_text().splitlines()) == 65
 
 
 def test_paper_recipe(done):

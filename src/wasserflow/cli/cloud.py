@@ -50,9 +50,9 @@ class Cloud:
         if out.suffix.lower() != ".png":
             check_target(out, self.form)
         elif not drawn:
-            raise UserError(f"points of {size} numbers have no picture: give a .npy, .csv or .parquet file")
+            raise UserError(f"points of dimension {size} have no picture: give a .npy, .csv or .parquet file")
         if gif is not None and not drawn:
-            raise UserError(f"points of {size} numbers have no animation: leave --gif out")
+            raise UserError(f"points of dimension {size} have no animation: leave --gif out")
 
     def write(self, moved: Tensor, out: Path) -> None:
         """Write the particles in the source's own form, or draw them."""

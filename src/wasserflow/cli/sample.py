@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> None:
     if not picture:
         check_target(flags.out, folder.form)
     elif not folder.form.is_image and size != 2:
-        raise UserError(f"vectors of {size} numbers have no picture: give a .npy, .csv or .parquet file")
+        raise UserError(f"vectors of length {size} have no picture: give a .npy, .csv or .parquet file")
     elif n > MOST_DRAWN:
         raise UserError(f"a picture of {n} samples is too large: at most {MOST_DRAWN}, or give a .npy file")
     model = folder.load(flags.device)

@@ -110,7 +110,8 @@ def run(argv: Sequence[str]) -> None:
             report=report,
         )
     if main:
-        print(f"trained: {flags.out}\nwasserflow sample {quote(str(flags.out))} -n 64 --out grid.png draws from it")
+        target = "grid.png" if data.form.is_image or data.form.shape == (2,) else "samples.csv"  # what has a picture
+        print(f"trained: {flags.out}\nwasserflow sample {quote(str(flags.out))} -n 64 --out {target} draws from it")
 
 
 def _parse(argv: Sequence[str], defaults: MethodConfig) -> tuple[TrainFlags, MethodConfig]:
