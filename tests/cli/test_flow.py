@@ -21,6 +21,7 @@ def points(here):
     """a.npy (float32), b.npy (float64) and far.npy, a few hundred points of the plane each."""
     np.save("a.npy", RNG.standard_normal((200, 2)).astype(np.float32))
     np.save("b.npy", RNG.standard_normal((150, 2)) * 0.5 + [3, -1])
+    np.save("single.npy", np.zeros((1, 2)))
     np.save("wide.npy", RNG.standard_normal((30, 5)))
     return ["--source", "a.npy", "--target", "b.npy", *QUICK]
 
@@ -175,6 +176,8 @@ def test_same_seed_same_points(done, points):
         (["--seed", "99999999999999999999"], "--seed"),
         (["--device", "gpu"], "no device"),
         (["--source", "wide.npy"], "must be alike"),
+        (["--source", "single.npy"], "single point"),
+        (["--target", "single.npy"], "single point"),
         (["--target", "missing.npy"], "no such file"),
         (["--target", "rign"], "Did you mean ring"),
         (["--weights", "missing.npy"], "no such file"),

@@ -100,6 +100,9 @@ def read_clouds(source: str, target: str | None, n: int | None, seed: int, stand
     """
     there = None if target is None else read(target, n or SOME, seed + 1)
     here = _normal(there, n or SOME, seed) if source == "normal" else read(source, n or SOME, seed)
+    for raw in (here, there):
+        if raw is not None and len(raw.train) < 2:
+            raise UserError(f"{raw.name} has a single point: a flow needs at least two on either side")
     if standardise and (there is None or there.layout != "ND"):
         raise UserError("--standardise is for vectors, and a target that is given as points: leave it out")
     if there is None:
