@@ -22,6 +22,7 @@ def points(here):
     np.save("a.npy", RNG.standard_normal((200, 2)).astype(np.float32))
     np.save("b.npy", RNG.standard_normal((150, 2)) * 0.5 + [3, -1])
     np.save("single.npy", np.zeros((1, 2)))
+    np.save("enormous.npy", RNG.standard_normal((500, 2)) * 1e30)
     np.save("wide.npy", RNG.standard_normal((30, 5)))
     return ["--source", "a.npy", "--target", "b.npy", *QUICK]
 
@@ -178,6 +179,8 @@ def test_same_seed_same_points(done, points):
         (["--source", "wide.npy"], "must be alike"),
         (["--source", "single.npy"], "single point"),
         (["--target", "single.npy"], "single point"),
+        (["--target", "enormous.npy"], "no step size"),
+        (["--target", "enormous.npy", "--field", "ratio"], "no step size"),
         (["--target", "missing.npy"], "no such file"),
         (["--target", "rign"], "Did you mean ring"),
         (["--weights", "missing.npy"], "no such file"),

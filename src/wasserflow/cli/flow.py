@@ -100,6 +100,11 @@ def run(argv: Sequence[str]) -> None:
     cloud.check_out(flags.out, flags.gif)
     x = cloud.particles.to(device)
     field, step_size = _field(flags, x, target or cloud.target)
+    if not 0 < _now(step_size) < float("inf"):
+        raise UserError(
+            "these points suggest no step size: they coincide, or lie so far apart that squares overflow; bring them "
+            "to another scale (--standardise True) or give --step-size"
+        )
     looks: list[dict[str, float]] = []
     frames = {round(i * flags.steps / (FRAMES - 1)) for i in range(FRAMES)} if flags.gif else set()
     clouds: list[torch.Tensor] = []
@@ -201,6 +206,8 @@ def _field(flags: FlowFlags, x: Any, target: Any) -> tuple[Any, float | Callable
     bound = (getattr(field, "kernel", None) or Energy()).bind(x, y, 0.0)
     if not bound.lipschitz < float("inf"):
         return field, 0.3 * y.std(0).mean().item()
+    if not bound.lipschitz:  # the square of the kernel's width overflows
+        return field, float("inf")
     share = {"mmd": 1 / 3, "kale": 1.0, "drmmd": 0.5}[flags.field] / bound.lipschitz
     if isinstance(field, DrMMDField):
         return field, lambda k: share * field.lam / (1 + field.lam)
