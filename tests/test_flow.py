@@ -9,7 +9,10 @@ import torch
 from wasserflow.errors import UserError
 from wasserflow.flow import CHECK_EVERY, Diverged, flow
 from wasserflow.kernel import Gaussian
-from wasserflow.particle import MMDField
+from wasserflow.learned import LearnedRatioField
+from wasserflow.particle import DrMMDField, KALEField, MMDField, SlicedField
+
+X_WITH_NAN = torch.tensor([[0.0, 1.0], [math.nan, 2.0]])
 
 
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("rk4", 4)])
@@ -57,6 +60,19 @@ def test_bad_settings(arguments, message):
 def test_particles_are_a_tensor_of_numbers(x):
     with pytest.raises(UserError, match="floating-point tensor"):
         flow(x, lambda x, t: x, steps=1)
+
+
+@pytest.mark.parametrize(("x", "message"), [(torch.zeros(0, 2), "no particles"), (X_WITH_NAN, "not finite in row 1")])
+def test_particles_that_cannot_move(x, message):
+    with pytest.raises(UserError, match=message):
+        flow(x, MMDField(torch.zeros(3, 2)), steps=1)
+
+
+@pytest.mark.parametrize("field", [MMDField, SlicedField, KALEField, DrMMDField, LearnedRatioField])
+@pytest.mark.parametrize("batch", [None, 2])
+def test_particles_and_target_of_other_lengths(field, batch):
+    with pytest.raises(UserError, match="cannot flow onto"):
+        flow(torch.zeros(4, 2), field(torch.randn(3, 5), batch=batch), steps=1)
 
 
 def test_exploding_particles_are_reported():

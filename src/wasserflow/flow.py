@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wasserflow.errors import UserError, check_seed, unknown
+from wasserflow.target import check_finite
 
 __all__ = ["SOLVERS", "Diverged", "flow"]
 
@@ -97,13 +98,16 @@ def flow(
         The moved particles, with shape (N, *).
 
     Raises:
-        UserError: If the settings are out of range.
+        UserError: If the settings are out of range, there are no particles, or one of them is not finite.
         Diverged: If the particles stop being finite, or their energy keeps growing: at five looks in a row, and beyond
             where it began. It is a `UserError` too, and carries the best particles seen.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2:
         what = f"{str(x.dtype).removeprefix('torch.')} of {tuple(x.shape)}" if hasattr(x, "dtype") else type(x).__name__
         raise UserError(f"particles must be a floating-point tensor (N, *), not {what}: torch.as_tensor(x).float()")
+    if not len(x):
+        raise UserError("there are no particles to move")
+    check_finite(x, "the array of particles")
     if solver not in SOLVERS:
         raise unknown("solver", solver, SOLVERS)
     if steps < 0 or (not callable(step_size) and not 0 < step_size < float("inf")):

@@ -9,7 +9,7 @@ from torch import Tensor
 from wasserflow.errors import UserError, check_seed
 from wasserflow.precision import wide
 
-__all__ = ["Samples", "flat"]
+__all__ = ["Samples", "check_finite", "flat"]
 
 BLOCK = 2**24
 """Numbers read at a time from an array in a file: 64 MB in float32."""
@@ -50,7 +50,7 @@ class Samples:
         if self.points.ndim < 2 or not len(self.points):
             raise UserError(f"the target needs at least one point, as rows (M, d), not {tuple(self.points.shape)}")
         if isinstance(self.points, Tensor):
-            _check_finite(self.points)
+            check_finite(self.points, "the target")
         self.weights = None if weights is None else _normalised(torch.as_tensor(weights), len(self.points))
         if batch is not None and batch < 1:
             raise UserError(f"batch must be at least 1, not {batch}")
@@ -63,7 +63,6 @@ class Samples:
 
     def draw(self, like: Tensor) -> "Samples":
         """The points of this step: all of them, or a fresh batch."""
-        self.check(like)
         if self.batch is None:
             return self
         if self.weights is None:
@@ -74,6 +73,7 @@ class Samples:
 
     def blocks(self, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Points (m, d) and weights (m,) in the type and on the device of ``like``, part by part."""
+        self.check(like)
         if not self.filed:
             if self._cache is None or self._cache[0].dtype != like.dtype or self._cache[0].device != like.device:
                 self._cache = self._as(like, torch.as_tensor(self.points), self.weights)
@@ -88,6 +88,7 @@ class Samples:
         """At most ``most`` of the points, evenly, and their weights."""
         if not self.filed and len(self) <= most:
             return next(self.blocks(like))
+        self.check(like)
         rows = slice(None, None, -(-len(self) // most))
         weights = None if self.weights is None else self.weights[rows]
         points, weights = self._as(like, self._rows(rows), weights)
@@ -110,7 +111,7 @@ class Samples:
         if isinstance(self.points, Tensor):
             return self.points[torch.from_numpy(rows).to(self.points.device) if isinstance(rows, np.ndarray) else rows]
         points = torch.from_numpy(np.array(self.points[rows]))
-        _check_finite(points)
+        check_finite(points, "the target")
         return points
 
     def _as(self, like: Tensor, points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -118,10 +119,11 @@ class Samples:
         return points, points.new_full((len(points),), 1 / len(self)) if weights is None else weights.to(like)
 
 
-def _check_finite(points: Tensor) -> None:
+def check_finite(points: Tensor, whose: str) -> None:
+    """Raise a `UserError` that names the first of the points (N, *) that is not finite."""
     if points.is_floating_point() and not points.isfinite().all():
         row = int((~points.flatten(1).isfinite().all(1)).nonzero()[0])
-        raise UserError(f"the target holds a number that is not finite in row {row}: fill it in or leave the row out")
+        raise UserError(f"{whose} holds a number that is not finite in row {row}: fill it in or leave the row out")
 
 
 def _normalised(weights: Tensor, count: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from wasserflow import regularised
 from wasserflow.errors import UserError, check_seed
 from wasserflow.kernel import Custom, Energy, Gaussian, Kernel
+from wasserflow.target import check_finite
 
 __all__ = ["TwoSample", "energy_distance", "kale", "mmd"]
 
@@ -126,8 +127,7 @@ def _pair(x: Array, y: Array) -> tuple[Tensor, Tensor]:
         points = points.double()[:, None] if points.ndim == 1 else points.double()
         if points.ndim != 2 or len(points) < 2:
             raise UserError(f"the {name} sample must be (N, d) with N of 2 at least, not {tuple(points.shape)}")
-        if not points.isfinite().all():
-            raise UserError(f"the {name} sample holds numbers that are not finite")
+        check_finite(points, f"the {name} sample")
         both.append(points)
     if both[0].shape[1] != both[1].shape[1]:
         raise UserError(f"the samples have {both[0].shape[1]} and {both[1].shape[1]} columns: they must have the same")

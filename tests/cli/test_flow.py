@@ -84,9 +84,10 @@ def test_images_stay_images(done, here):
     np.save("b.npy", pixels)
     done("flow", "--source", "a.npy", "--target", "b.npy", "--field", "sliced", "--out", "c", "--gif", "c.gif", *QUICK)
     assert len(list(Path("c").glob("*.png"))) == 40
-    done("flow", "--source", "a.npy", "--target", "b.npy", "--field", "energy", "--out", "c.npy", "-n", "10", *QUICK)
-    moved = np.load("c.npy")
-    assert (moved.dtype, moved.shape) == (np.uint8, (10, 8, 8))
+    for field in ("mmd", "energy", "kale", "drmmd"):
+        done("flow", "--source", "a.npy", "--target", "b.npy", "--field", field, "--out", "c.npy", "-n", "10", *QUICK)
+        moved = np.load("c.npy")
+        assert (moved.dtype, moved.shape) == (np.uint8, (10, 8, 8))
 
 
 def test_two_pictures_morph(done, here):

@@ -51,6 +51,12 @@ def test_paper_recipe_on_vectors():
             VGrow.for_shape((5,), recipe=name)
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (28, 28), (1, 0, 8)])
+def test_shapes_of_no_sample(shape):
+    with pytest.raises(UserError, match=r"\(d,\) or \(C, H, W\)"):
+        VGrow.for_shape(shape)
+
+
 def test_ept_recipe_is_the_least_squares_flow_without_normalisation():
     model = VGrow.for_shape((3, 32, 32), recipe="ept")
     assert model.ratio_loss.name == "least-squares"

@@ -178,6 +178,7 @@ def _field(flags: FlowFlags, x: Any, target: Any) -> tuple[Any, float | Callable
     from wasserflow.learned import LearnedRatioField
     from wasserflow.particle import DrMMDField, KALEField, MMDField, SlicedField
     from wasserflow.stein import KSDField, SVGDField
+    from wasserflow.target import flat
 
     kernel = _kernel(flags)
     if flags.field == "ratio":
@@ -202,6 +203,7 @@ def _field(flags: FlowFlags, x: Any, target: Any) -> tuple[Any, float | Callable
             field = DrMMDField(target, flags.lam, kernel, adaptive=flags.adaptive, **given)
     if flags.step_size:
         return field, flags.step_size
+    x = flat(x)
     y, _ = field.target.sketch(x)
     bound = (getattr(field, "kernel", None) or Energy()).bind(x, y, 0.0)
     if not bound.lipschitz < float("inf"):

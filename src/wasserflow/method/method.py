@@ -69,6 +69,9 @@ class Method(nn.Module, ABC, Generic[Settings]):
         shape: One sample in model space: ``(C, H, W)`` in [-1, 1], or ``(d,)``.
         seed: Of the initial weights.
 
+    Raises:
+        UserError: If the shape is another.
+
     Attributes:
         data: ``data(n)`` gives n training samples in model space, the same on every call, to a method that samples with
             them; whoever trains or loads the model sets it.
@@ -85,6 +88,8 @@ class Method(nn.Module, ABC, Generic[Settings]):
 
     def __init__(self, config: Settings, shape: Sequence[int], seed: int = 0) -> None:
         super().__init__()
+        if len(shape) not in (1, 3) or min(shape) < 1:
+            raise UserError(f"samples have the shape (d,) or (C, H, W), with numbers above 0, not {tuple(shape)}")
         self.config = config
         self.shape = tuple(shape)
         self.seed = seed
@@ -161,7 +166,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
             overrides: Fields of the config that differ from the recipe.
 
         Raises:
-            UserError: If a setting is unknown or out of range.
+            UserError: If a setting is unknown or out of range, or the shape of another kind.
         """
         config = cls.recipe(recipe, shape)
         for name in overrides:
