@@ -124,6 +124,7 @@ def test_density_of_the_funnel_is_that_of_its_factors():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: SVGDField(log_normal)(X[:1]), "two points at least"),
         (lambda: SVGDField(lambda x: x.sum())(X), "score"),
         (lambda: SVGDField(lambda x: x * torch.inf)(X), "not finite"),
         (lambda: SVGDField(log_normal, Linear())(X), "of the distance"),

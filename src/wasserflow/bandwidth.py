@@ -29,7 +29,13 @@ MOST = 1000
 
 
 def median_distance(x: Tensor) -> Tensor:
-    """The median distance between two different points of a sample (N, d), N >= 2: a 0-dimensional tensor."""
+    """The median distance between two different points of a sample (N, d), N >= 2: a 0-dimensional tensor.
+
+    Raises:
+        UserError: If there are fewer points.
+    """
+    if len(x) < 2:
+        raise UserError("the median distance needs two points at least: give the bandwidth as a number")
     x = x[:: -(-len(x) // MOST)].detach()
     return torch.pdist(x).median().clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
 

@@ -83,7 +83,7 @@ def flow(
     A field with an ``energy(x, t)`` is watched, every 50 steps.
 
     Args:
-        x: Particles, with shape (N, *); not changed in place.
+        x: Particles, float32 or float64, with shape (N, *); not changed in place.
         field: ``field(x, t) -> v`` with the shape of ``x``; t starts at 0 and grows by the step size.
         steps: How many steps.
         step_size: Time per step, or a function of the number of steps taken.
@@ -102,9 +102,9 @@ def flow(
         Diverged: If the particles stop being finite, or their energy keeps growing: at five looks in a row, and beyond
             where it began. It is a `UserError` too, and carries the best particles seen.
     """
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2:
+    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64) or x.ndim < 2:  # half loses steps
         what = f"{str(x.dtype).removeprefix('torch.')} of {tuple(x.shape)}" if hasattr(x, "dtype") else type(x).__name__
-        raise UserError(f"particles must be a floating-point tensor (N, *), not {what}: torch.as_tensor(x).float()")
+        raise UserError(f"particles must be a float32 or float64 tensor (N, *), not {what}: torch.as_tensor(x).float()")
     if not len(x):
         raise UserError("there are no particles to move")
     check_finite(x, "the array of particles")
