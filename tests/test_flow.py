@@ -56,7 +56,9 @@ def test_bad_settings(arguments, message):
         flow(torch.zeros(1, 1), lambda x, t: x, **arguments)
 
 
-@pytest.mark.parametrize("x", [np.zeros((3, 2)), torch.zeros(3, 2).int(), torch.zeros(3, 2).half(), torch.zeros(3), [[0.0]]])
+@pytest.mark.parametrize(
+    "x", [np.zeros((3, 2)), torch.zeros(3, 2).int(), torch.zeros(3, 2).half(), torch.zeros(3), [[0.0]]]
+)
 def test_particles_are_a_tensor_of_numbers(x):
     with pytest.raises(UserError, match="float32 or float64 tensor"):
         flow(x, lambda x, t: x, steps=1)

@@ -45,14 +45,9 @@ class Cloud:
 
     def check_out(self, out: Path, gif: Path | None) -> None:
         """Raise a `UserError` if the points have no such form."""
-        size = self.form.shape[0]
-        drawn = self.form.is_image or self.form.shape == (2,)
-        if out.suffix.lower() != ".png":
-            check_target(out, self.form)
-        elif not drawn:
-            raise UserError(f"points of dimension {size} have no picture: give a .npy, .csv or .parquet file")
-        if gif is not None and not drawn:
-            raise UserError(f"points of dimension {size} have no animation: leave --gif out")
+        check_target(out, self.form)
+        if gif is not None and not self.form.has_picture:
+            raise UserError(f"points of dimension {self.form.shape[0]} have no animation: leave --gif out")
 
     def write(self, moved: Tensor, out: Path) -> None:
         """Write the particles in the source's own form, or draw them."""

@@ -60,12 +60,8 @@ def run(argv: Sequence[str]) -> None:
     folder = Run.open(flags.run)
     n, start = _count(flags, folder)
     picture = flags.out.suffix.lower() == ".png"
-    size = folder.form.shape[0]
-    if not picture:
-        check_target(flags.out, folder.form)
-    elif not folder.form.is_image and size != 2:
-        raise UserError(f"vectors of length {size} have no picture: give a .npy, .csv or .parquet file")
-    elif n > MOST_DRAWN:
+    check_target(flags.out, folder.form)
+    if picture and n > MOST_DRAWN:
         raise UserError(f"a picture of {n} samples is too large: at most {MOST_DRAWN}, or give a .npy file")
     model = folder.load(flags.device)
     if flags.blend:

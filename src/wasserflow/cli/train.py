@@ -110,7 +110,7 @@ def run(argv: Sequence[str]) -> None:
             report=report,
         )
     if main:
-        target = "grid.png" if data.form.is_image or data.form.shape == (2,) else "samples.csv"  # what has a picture
+        target = "grid.png" if data.form.has_picture else "samples.csv"
         print(f"trained: {flags.out}\nwasserflow sample {quote(str(flags.out))} -n 64 --out {target} draws from it")
 
 

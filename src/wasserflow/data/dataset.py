@@ -50,6 +50,11 @@ class Form:
         """Whether a sample is an image rather than a vector."""
         return len(self.shape) == 3
 
+    @property
+    def has_picture(self) -> bool:
+        """Whether samples can be drawn: images, and points of the plane."""
+        return self.is_image or self.shape == (2,)
+
     def to_model(self, stored: Tensor) -> Tensor:
         """Stored values, uint8 images or float32 vectors, as model space: float32."""
         return stored.float().div_(127.5).sub_(1) if self.is_image else stored

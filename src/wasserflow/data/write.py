@@ -14,16 +14,18 @@ from wasserflow.files import whole_or_nothing
 
 __all__ = ["check_target", "write_samples"]
 
-_KINDS = {".npy": "npy", ".csv": "table", ".parquet": "table", "": "folder"}
+_KINDS = {".png": "picture", ".npy": "npy", ".csv": "table", ".parquet": "table", "": "folder"}
 
 
 def check_target(path: Path, form: Form) -> None:
-    """Raise a `UserError` if samples of this form cannot go into a file of this name."""
+    """Raise a `UserError` if samples of this form cannot go into a file of this name, or be drawn in it."""
     kind = _KINDS.get(path.suffix.lower())
     if kind is None:
         raise UserError(
             f"cannot write samples to {path}: give .png, .npy, .csv, .parquet, or a folder without a suffix"
         )
+    if kind == "picture" and not form.has_picture:
+        raise UserError(f"vectors of length {form.shape[0]} have no picture: give a .npy, .csv or .parquet file")
     if path.is_dir() and kind != "folder":
         raise UserError(f"{path} is a folder: choose another name for the file")
     if kind == "table" and form.is_image:
