@@ -70,7 +70,8 @@ def run(argv: Sequence[str]) -> None:
     if picture:
         drawn = torch.cat(list(samples))
         check_finite(drawn)
-        draw_samples(drawn, flags.out)
+        in_units = drawn if folder.form.is_image else torch.from_numpy(folder.form.to_data(drawn))
+        draw_samples(in_units, flags.out)
     else:
         write_samples(samples, n, folder.form, flags.out)
     folder.remember(model)
