@@ -77,6 +77,16 @@ def test_particles_and_target_of_other_lengths(field, batch):
         flow(torch.zeros(4, 2), field(torch.randn(3, 5), batch=batch), steps=1)
 
 
+@pytest.mark.parametrize("field", [MMDField, SlicedField, KALEField, DrMMDField])
+def test_target_points_of_weight_zero_are_as_none(field):
+    x, y = torch.randn(20, 2, generator=torch.manual_seed(0)).double(), torch.randn(15, 2).double() + 1
+    weights = torch.arange(15) % 3
+    moved, alone = (
+        flow(x, field(a, weights=w), steps=5) for a, w in ((y, weights), (y[weights > 0], weights[weights > 0]))
+    )
+    torch.testing.assert_close(moved, alone)
+
+
 def test_exploding_particles_are_reported():
     with pytest.raises(UserError, match="no longer finite"):
         flow(torch.ones(2, 2), lambda x, t: x**3, steps=60, step_size=1.0)

@@ -134,9 +134,9 @@ def test_a_target_in_a_file_gives_the_same_field(name, tmp_path, monkeypatch):
 def test_batches_are_fresh_weighted_and_seeded():
     weights = torch.tensor([0.0, 1.0, 3.0], **F64)
     rows = torch.arange(3.0)[:, None]
-    drawn = [Samples(rows, weights, batch=2, seed=0).draw(rows) for _ in range(2)]
+    drawn = [Samples(rows, weights, batch=1, seed=0).draw(rows) for _ in range(2)]
     assert torch.equal(drawn[0].points, drawn[1].points)  # type: ignore[arg-type]
-    samples = Samples(rows, weights, batch=2, seed=0)
+    samples = Samples(rows, weights, batch=1, seed=0)
     many = torch.cat([torch.as_tensor(samples.draw(rows).points) for _ in range(2000)])
     shares = torch.bincount(many[:, 0].long(), minlength=3) / len(many)
     torch.testing.assert_close(shares, torch.tensor([0.0, 0.25, 0.75]), atol=0.03, rtol=0)

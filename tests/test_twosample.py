@@ -70,3 +70,20 @@ def test_p_values(function):
 def test_bad_samples(x, y, more, message):
     with pytest.raises(UserError, match=message):
         wf.mmd(x, y, **more)
+
+
+@pytest.mark.parametrize("unit", [1e-13, 1.0, 1e13])
+def test_p_values_do_not_depend_on_the_unit(unit):
+    assert wf.energy_distance(X * unit, Y * unit, permutations=99).p_value == 0.01
+    assert wf.mmd(X * unit, Y * unit, wf.Linear(), permutations=99).p_value == 0.01
+
+
+def test_linear_kernel_keeps_its_digits_far_from_the_origin():
+    assert wf.mmd(X + 1e8, Y + 1e8, wf.Linear()).value == pytest.approx(wf.mmd(X, Y, wf.Linear()).value, rel=1e-5)
+
+
+def test_samples_that_mostly_coincide_are_told_apart():
+    """Three quarters of both samples are zero: the median of all distances is too."""
+    x, y = np.zeros((2, 200, 2))
+    x[:50], y[:50] = RNG.normal(size=(50, 2)) + 3, RNG.normal(size=(50, 2)) - 3
+    assert wf.mmd(x, y, permutations=99).p_value == 0.01

@@ -3,7 +3,7 @@ r"""How wide a kernel should be: a number, a rule that looks at the points, or a
 All widths are the sigma of ``exp(-|x - y|^2 / (2 sigma^2))``, with the 2 (published code often leaves it out: its
 ``exp(-|x - y|^2 / h)`` has sigma = sqrt(h / 2)). The rules:
 
-* ``median``: the median distance between two points of the pooled sample;
+* ``median``: the median distance between two different points of the pooled sample;
 * ``median-log``: Stein variational gradient descent's own, ``h = median^2 / log(N + 1)``, that is
   ``sigma = median / sqrt(2 log(N + 1))``, among the particles alone;
 * ``optimal``: the width at which the normalised Gaussian kernel pulls hardest between two Gaussians, `optimal_width`
@@ -31,13 +31,17 @@ MOST = 1000
 def median_distance(x: Tensor) -> Tensor:
     """The median distance between two different points of a sample (N, d), N >= 2: a 0-dimensional tensor.
 
+    Points that coincide, as zeros do in counts, are not different.
+
     Raises:
         UserError: If there are fewer points.
     """
     if len(x) < 2:
         raise UserError("the median distance needs two points at least: give the bandwidth as a number")
     x = x[:: -(-len(x) // MOST)].detach()
-    return torch.pdist(x).median().clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
+    distance = torch.pdist(x)
+    median = distance.masked_fill(distance == 0, torch.nan).nanmedian()
+    return median.nan_to_num(0).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
 
 
 def optimal_width(shift: Tensor | float, deviation: Tensor | float, d: int) -> Tensor:

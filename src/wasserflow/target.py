@@ -29,7 +29,8 @@ class Samples:
     Args:
         points: Shape (M, *), M >= 1. A memory-mapped array (``np.load(path, mmap_mode="r")``) stays in its file and is
             read in blocks whenever it is needed.
-        weights: Shape (M,), non-negative; scaled to sum 1. Equal by default.
+        weights: Shape (M,), non-negative; scaled to sum 1. Equal by default. Points in memory whose weight is 0 are left
+            out.
         batch: Stand at every step for all points by so many of them, drawn afresh (with the weights' probabilities).
         seed: Of that choice.
 
@@ -52,6 +53,9 @@ class Samples:
         if isinstance(self.points, Tensor):
             check_finite(self.points, "the target")
         self.weights = None if weights is None else _normalised(torch.as_tensor(weights), len(self.points))
+        if self.weights is not None and isinstance(self.points, Tensor) and not self.weights.all():
+            kept = self.weights > 0
+            self.points, self.weights = self.points[kept.to(self.points.device)], self.weights[kept]
         if batch is not None and batch < 1:
             raise UserError(f"batch must be at least 1, not {batch}")
         self.batch = batch if batch is not None and batch < len(self.points) else None

@@ -89,6 +89,18 @@ def test_train_says_how_to_draw_what_has_no_picture(done):
     assert len(Path("samples.csv").read_text().splitlines()) == 65
 
 
+def test_points_are_drawn_in_the_units_of_the_data(done, monkeypatch):
+    from wasserflow.cli import sample
+
+    np.save("far.npy", RNG.normal([1000, -500], size=(100, 2)))
+    done("train", "vgrow", "--data", "far.npy", *TINY, "--out", "r")
+    drawn = []
+    monkeypatch.setattr(sample, "draw_samples", lambda points, out: drawn.append(points))
+    done("sample", "r", "-n", "50", "--out", "s.png")
+    done("sample", "r", "-n", "50", "--out", "s.npy")
+    np.testing.assert_array_equal(drawn[0].numpy(), np.load("s.npy"))
+
+
 def test_paper_recipe(done):
     done("train", "vgrow", "--data", "ring", "--recipe", "paper", "--batch", "50", "--images", "50", "--out", "r")
     settings = json.loads(Path("r/config.json").read_text())["config"]

@@ -51,6 +51,12 @@ def test_paper_recipe_on_vectors():
             VGrow.for_shape((5,), recipe=name)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_of_no_generator(seed):
+    with pytest.raises(UserError, match="seed"):
+        VGrow.for_shape((2,), seed=seed)
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (28, 28), (1, 0, 8)])
 def test_shapes_of_no_sample(shape):
     with pytest.raises(UserError, match=r"\(d,\) or \(C, H, W\)"):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from wasserflow.errors import UserError, unknown
+from wasserflow.errors import UserError, check_seed, unknown
 from wasserflow.record import check_types
 
 __all__ = ["Method", "MethodConfig", "Sampling", "milestones", "positive"]
@@ -70,7 +70,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
         seed: Of the initial weights.
 
     Raises:
-        UserError: If the shape is another.
+        UserError: If the shape is another, or the seed out of range.
 
     Attributes:
         data: ``data(n)`` gives n training samples in model space, the same on every call, to a method that samples with
@@ -90,6 +90,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
         super().__init__()
         if len(shape) not in (1, 3) or min(shape) < 1:
             raise UserError(f"samples have the shape (d,) or (C, H, W), with numbers above 0, not {tuple(shape)}")
+        check_seed(seed)
         self.config = config
         self.shape = tuple(shape)
         self.seed = seed
