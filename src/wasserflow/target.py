@@ -29,8 +29,8 @@ class Samples:
     Args:
         points: Shape (M, *), M >= 1. A memory-mapped array (``np.load(path, mmap_mode="r")``) stays in its file and is
             read in blocks whenever it is needed.
-        weights: Shape (M,), non-negative; scaled to sum 1. Equal by default. Points in memory whose weight is 0 are left
-            out.
+        weights: Shape (M,), non-negative; scaled to sum 1. Equal by default. Points in memory whose weight is 0 are
+            left out.
         batch: Stand at every step for all points by so many of them, drawn afresh (with the weights' probabilities).
         seed: Of that choice.
 
