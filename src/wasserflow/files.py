@@ -5,18 +5,28 @@ rename, which the file system does atomically: a reader, or the next start after
 the new one and never half of either.
 """
 
+import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
+from torch import Tensor
 
 from wasserflow.errors import UserError
 
-__all__ = ["whole_or_nothing"]
+__all__ = ["digest", "whole_or_nothing"]
+
+
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all weights in the order of their names: equal for equal weights, and another for damaged ones."""
+    sha = hashlib.sha256()
+    for name in sorted(weights):
+        sha.update(weights[name].cpu().numpy().tobytes())
+    return sha.hexdigest()
 
 
 @contextmanager

@@ -79,6 +79,45 @@ def test_figures_are_the_stored_ones_and_the_best_is_marked(done, evaluated):
     assert settings == [["setting", "one", "two"], ["divergence", "logd", "js"]]
 
 
+def test_losses_of_other_kinds_stand_apart_and_none_is_the_best(done, evaluated):
+    _, two = evaluated
+    stored = json.loads((two / "metrics.json").read_text())
+    (loss,) = [row for row in stored["test/classifier"]["rows"] if row["name"] == "ratio_loss"]
+    loss["floor"] = 0.5
+    (two / "metrics.json").write_text(json.dumps(stored))
+    done("compare", *evaluated)
+    table = Page(Path("comparison.html")).tables[1]
+    losses = [row for row in table if row[0] == "ratio loss"]
+    assert losses[0][4] == "as real data"
+    assert [[bool(row[1]), bool(row[2]), row[3]] for row in losses] == [
+        [True, False, "1.386"],
+        [False, True, "0.5"],
+    ]
+
+
+def test_whatever_differs_is_said(done, evaluated):
+    one, two = evaluated
+    record = json.loads((two / "config.json").read_text())
+    record["weight_seed"], record["weights"] = 7, "ab12"
+    record["data"]["fingerprint"] = "f" * 64
+    (two / "config.json").write_text(json.dumps(record))
+    stored = json.loads((two / "metrics.json").read_text())
+    stored["test/classifier"]["sampling"] = {"steps": 3}
+    (two / "metrics.json").write_text(json.dumps(stored))
+    done("compare", one, two)
+    settings = {row[0]: row[1:] for row in Page(Path("comparison.html")).tables[-1]}
+    assert settings["fingerprint"][1] == "f" * 12
+    assert settings["weight_seed"] == ["0", "7"]
+    assert settings["weights"] == ["null", "ab12"]
+    assert settings["steps, samples of test/classifier"] == ["-", "3"]
+
+
+def test_a_name_is_no_formula_and_none_is_hidden(done, runs):
+    copies(runs, **{"_a$_{$x": "digits", "b": "digits"})
+    done("compare", "_a$_{$x", "b")
+    done("plot", "_a$_{$x")
+
+
 def test_the_page_needs_no_other_file(done, evaluated, here):
     done("compare", *evaluated, "--out", "page.html")
     page = Page(here / "page.html")

@@ -98,6 +98,8 @@ def test_counts_are_equal_and_recorded(digits: Dataset):
     assert report.available == {"samples": 100, **sizes}
     assert "2,000" in report.warnings[0]
     assert report.fingerprint == digits.fingerprint
+    wide = load(np.random.default_rng(0).normal(size=(400, 600)).astype(np.float32))  # covariances need more
+    assert "2,400" in evaluate(wide.form.to_model(wide.test.x), wide).warnings[0]
     # The floor takes the other half of the training samples: distances between a set and itself would be 0.
     assert report["frechet"].floor > 0.1
     assert "other training samples" in report.protocol

@@ -75,11 +75,14 @@ def test_the_classifier_learns_is_kept_and_repeats(digits: Dataset, cache: Path,
     (file,) = cache.iterdir()
     assert file.name.startswith(digits.fingerprint[:32])
 
-    # A damaged file is made again, to the same bits.
-    file.write_bytes(file.read_bytes()[:1000])
-    again = extractor("classifier", digits)
-    torch.testing.assert_close(again(x), features, rtol=0, atol=0)
-    assert again.about == extract.about
+    # A damaged file is made again, to the same bits: one that is cut off, and one whose last weights have changed.
+    whole = file.read_bytes()
+    for damaged in (whole[:1000], whole[:-8] + b"\xff\x7f" * 4):
+        file.write_bytes(damaged)
+        again = extractor("classifier", digits)
+        torch.testing.assert_close(again(x), features, rtol=0, atol=0)
+        assert again.about == extract.about
+        assert len(file.read_bytes()) == len(whole)
 
     # A whole file is used without training.
     monkeypatch.setattr(feature, "_train", lambda *_: pytest.fail("trained again"))

@@ -48,6 +48,14 @@ def test_twelve_columns_at_most_and_names_that_fit():
     assert [axes.get_title() for axes in marginals(wide[:, :2], wide[:, :2]).axes] == ["column 0", "column 1"]
 
 
+@pytest.mark.parametrize("column", [1e17 + RNG.integers(0, 3, 500) * 16, np.full(500, 1e17), np.full(500, 3.0)])
+def test_columns_that_hardly_vary(column: np.ndarray):
+    (axes,) = marginals(column[:, None], column[:, None]).axes
+    data, drawn = stairs(axes)
+    assert data.values.sum() == drawn.values.sum() == pytest.approx(1)
+    assert len(data.edges) >= 2
+
+
 def test_samples_far_from_the_data():
     (axes,) = marginals(DATA[:, :1] + 100, DATA[:, :1]).axes
     _, drawn = stairs(axes)

@@ -78,6 +78,32 @@ def test_a_log_that_was_cut_off_is_mended(digits, tmp_path):
     assert [json.loads(line)["images"] for line in lines.splitlines()][-1] == 2 * N
 
 
+def test_what_was_drawn_after_the_checkpoint_is_dropped(tmp_path):
+    """As after a kill: pictures of other weights than those that go on would stand between theirs."""
+    path = tmp_path / "run"
+    ring = wf.MonoFlow.for_shape((2,), batch=64)
+    wf.train(ring, "ring", budget=wf.Budget(images=640), out=path)
+    drawn = {file.name for file in (path / "samples").iterdir()}
+    later = {"000000009999.png", "000000009999.npy"}
+    for name in later | {"mine.png"}:
+        (path / "samples" / name).write_bytes(b"")
+    wf.resume(path, budget=wf.Budget(images=704))
+    left = {file.name for file in (path / "samples").iterdir()}
+    assert drawn | {"mine.png"} <= left
+    assert not later & left
+
+
+def test_a_record_says_whether_training_began_with_fresh_weights(digits, tmp_path):
+    model = make("monoflow")
+    for name in ("fresh", "again", "same"):
+        start = model if name == "fresh" else wf.load(tmp_path / "fresh")
+        wf.train(start, digits, budget=wf.Budget(images=64), out=tmp_path / name, seed=0)
+    fresh, again, same = (Run.open(tmp_path / name).record["weights"] for name in ("fresh", "again", "same"))
+    assert fresh is None
+    assert len(again) == 64
+    assert again == same
+
+
 def test_what_is_known_of_the_data_is_of_the_weights_that_draw(digits, tmp_path):
     """While a run is sampled from, another process may save newer weights."""
     path = tmp_path / "run"

@@ -34,6 +34,7 @@ __all__ = ["evaluate"]
 
 FEWEST = 10
 ENOUGH = 2_000
+PER_FEATURE = 4  # samples for each dimension of the features, whose covariances some figures compare
 Figures = dict[str, float | Estimate]
 
 
@@ -113,10 +114,12 @@ def evaluate(
         names = known if len(known) == len(ours) else map(str, range(len(ours)))
         shares = {name: {"samples": a, "real": b} for name, a, b in zip(names, ours, theirs, strict=True)}
     rows = tuple(_row(name, found[name], ideal[name]) for name in found)
-    if count < ENOUGH:
+    dimension = real.shape[1]
+    enough = max(ENOUGH, PER_FEATURE * dimension)
+    if count < enough:
         warnings.append(
-            f"Only {count:,} samples on each side: at fewer than {ENOUGH:,} the figures carry a bias that depends "
-            "on the count; compare them with the floor, not with figures from other counts."
+            f"Only {count:,} samples on each side: at fewer than {enough:,} figures of {dimension:,} features carry a "
+            "bias that depends on the count; compare them with the floor, not with figures from other counts."
         )
     return Report(
         rows=rows,

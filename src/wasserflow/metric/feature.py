@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from wasserflow.data.dataset import Dataset, Form, Split
 from wasserflow.errors import UserError, unknown
-from wasserflow.files import whole_or_nothing
+from wasserflow.files import digest, whole_or_nothing
 from wasserflow.metric.pretrained import dinov2, inception
 
 __all__ = [
@@ -195,7 +195,8 @@ def classifier(data: Dataset) -> Extractor:
         with suppress(UserError, OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_or_nothing(path) as part:
-                save_file(net.state_dict(), part, metadata={"accuracy": repr(accuracy)})
+                weights = net.state_dict()
+                save_file(weights, part, metadata={"accuracy": repr(accuracy), "sha256": digest(weights)})
     net.eval().requires_grad_(False)
     about = f"Features are the {WIDTH} penultimate activations of a classifier of the training labels"
     return Classifier(net, about=f"{about} ({accuracy:.1%} right on the validation split).")
@@ -267,7 +268,10 @@ def _load(net: nn.Sequential, path: Path) -> float | None:
     try:
         with safe_open(path, framework="pt") as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            accuracy = float((file.metadata() or {})["accuracy"])
+            about = file.metadata() or {}
+        if about["sha256"] != digest(weights):
+            return None
+        accuracy = float(about["accuracy"])
         net.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError):
         return None

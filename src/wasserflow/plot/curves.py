@@ -102,13 +102,13 @@ def overlaid(logs: Mapping[str, Log]) -> "Figure":
     for axes, name in zip(grid, names, strict=True):
         axes.grid(color="#dddddd", lw=0.6)
         shown = []
-        for index, (training, columns) in enumerate(logs.items()):
+        for index, columns in enumerate(logs.values()):
             images, values = np.asarray(columns["images"], float), np.asarray(columns.get(name, ()), float)
             if len(values) >= SMOOTHED:
                 images, values = _running_median(images, values)
             style = dashes[index // len(colours) % len(dashes)]
             drawn = images[: len(values)]
-            axes.plot(drawn, values, color=colours[index % len(colours)], ls=style, lw=1.4, label=training)
+            axes.plot(drawn, values, color=colours[index % len(colours)], ls=style, lw=1.4)
             shown.append(values)
         axes.set_xlim(left=0)
         axes.locator_params(axis="x", nbins=5)
@@ -117,8 +117,11 @@ def overlaid(logs: Mapping[str, Log]) -> "Figure":
         tidy(axes, TITLES.get(name, name.replace("_", " ")) + _without_spikes(axes, np.concatenate(shown)))
     for axes in grid[-3:]:
         axes.set_xlabel("images seen", fontsize=10)
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=10)
+    legend = figure.legend(
+        grid[0].lines, [""] * len(logs), loc="outside upper left", ncols=3, frameon=False, fontsize=10
+    )
+    for text, training in zip(legend.get_texts(), logs, strict=True):  # a name is no formula, and none is hidden
+        text.set(text=training, parse_math=False)
     return figure
 
 

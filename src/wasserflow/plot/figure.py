@@ -49,8 +49,8 @@ def tile(count: int, wide: int, panel: tuple[float, float]) -> "tuple[Figure, li
 
 
 def tidy(axes: "Axes", title: str) -> None:
-    """A small title, small numbers, and no frame where there is no axis."""
-    axes.set_title(title, fontsize=11)
+    """A small title, in which a dollar is a dollar, small numbers, and no frame where there is no axis."""
+    axes.set_title(title, fontsize=11, parse_math=False)
     axes.tick_params(labelsize=9)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -58,7 +58,8 @@ def tidy(axes: "Axes", title: str) -> None:
 def limits(cloud: np.ndarray) -> np.ndarray:
     """Per axis the range of a cloud (N, d) without its outer half per cent, widened by an eighth each way: (d, 2)."""
     low, high = np.quantile(cloud, [0.005, 0.995], axis=0)
-    margin = np.maximum(high - low, 1e-6) / 8
+    least = np.maximum(1e-6, 1024 * np.spacing(np.abs(low)))  # room for ticks and bins around a constant
+    margin = np.maximum(high - low, least) / 8
     return np.stack([low - margin, high + margin], axis=1)
 
 

@@ -15,6 +15,7 @@ __all__ = ["MOST_COLUMNS", "marginals"]
 
 MOST_COLUMNS = 12
 BINS = 50
+WHOLE = 2.0**50  # below it halves are exact beside whole numbers
 LONGEST = 32
 """Letters of a column's name that fit above its panel."""
 
@@ -35,7 +36,7 @@ def marginals(samples: np.ndarray, data: np.ndarray, names: Sequence[str] | None
     filled = {"fill": True, "color": DATA, "alpha": 0.45, "label": f"data ({len(data):,})"}
     line = {"color": SAMPLES, "lw": 1.4, "label": f"samples ({len(samples):,})"}
     for axes, name, x, y in zip(grid, names, data.T, samples.T, strict=False):
-        whole = bool((x == np.rint(x)).all())
+        whole = bool((x == np.rint(x)).all() and np.abs(x).max() < WHOLE)
         edges = _edges(x, whole)
         for cloud, column, style in ((data, x, filled), (samples, y, line)):
             axes.stairs(np.histogram(column, edges)[0] / len(cloud), edges, **style)

@@ -121,7 +121,7 @@ def densities(samples: np.ndarray, data: np.ndarray, names: Sequence[str] | None
 
 
 def kernel_density(cloud: np.ndarray, bounds: np.ndarray, cells: int = CELLS) -> np.ndarray:
-    """A Gaussian kernel density estimate at the centres of a grid's cells, which integrates to 1 over the grid.
+    """A Gaussian kernel density estimate at the centres of a grid's cells; over the plane it integrates to 1.
 
     Args:
         cloud: Shape ``(N, 2)``.
@@ -135,8 +135,7 @@ def kernel_density(cloud: np.ndarray, bounds: np.ndarray, cells: int = CELLS) ->
     centres = np.arange(cells) + 0.5
     # The kernel is a product over the axes, so the sum over points is a product of matrices.
     x, y = (np.exp(-0.5 * ((centres[:, None] - place) / BANDWIDTH) ** 2) for place in ((cloud - low) / size).T)
-    density = y @ x.T
-    return density / max(density.sum() * size.prod(), np.finfo(float).tiny)
+    return y @ x.T / (len(cloud) * 2 * np.pi * BANDWIDTH**2 * size.prod())
 
 
 def _over(
@@ -156,8 +155,8 @@ def _over(
 
 def _name(axes: "Axes", names: Sequence[str] | None) -> None:
     x, y = names or ("", "")
-    axes.set_xlabel(x, fontsize=10)
-    axes.set_ylabel(y, fontsize=10)
+    axes.set_xlabel(x, fontsize=10, parse_math=False)
+    axes.set_ylabel(y, fontsize=10, parse_math=False)
 
 
 def _colorbar(figure: "Figure", drawn: "ScalarMappable", beside: Any, label: str) -> None:

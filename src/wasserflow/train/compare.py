@@ -23,7 +23,7 @@ from wasserflow.train.run import Run
 
 __all__ = ["compare"]
 
-CHOICES = ("method", "data", "size", "seed", "precision", "wasserflow")
+CHOICES = ("method", "data", "fingerprint", "size", "seed", "weight_seed", "weights", "precision", "wasserflow")
 """What a run is, beside the settings of its method."""
 
 Cell = tuple[str, str, bool]  # a figure, its interval, and whether it is the best of its row
@@ -78,7 +78,7 @@ def compare(paths: Sequence[str | Path], out: str | Path = "comparison.html") ->
         pictures=[(name, _last_picture(run)) for name, run in runs.items()],
         curves=_embedded(figure.getvalue()),
         names=list(runs),
-        settings=_differences([_settings(run) for run in runs.values()]),
+        settings=_differences([_settings(run) | _sampling(evaluations[name]) for name, run in runs.items()]),
     )
     out = Path(out)
     with whole_or_nothing(out) as unfinished:
@@ -121,8 +121,8 @@ def _tables(evaluations: dict[str, dict[str, dict[str, Any]]]) -> list[Table]:
 
 def _table(group: dict[str, dict[str, Any]]) -> Table:
     any_one = next(iter(group.values()))
-    columns = [{row["name"]: row for row in one["rows"]} for one in group.values()]
-    figures = {name: row for column in columns for name, row in column.items()}
+    columns = [{_figure(row): row for row in one["rows"]} for one in group.values()]
+    figures = {figure: row for column in columns for figure, row in column.items()}
     against = f"{any_one['count']:,} samples against the {any_one['split']} split of {Path(any_one['data']).name}"
     return Table(
         f"{against}, {any_one['features']} features, seed {any_one['seed']}",
@@ -130,14 +130,19 @@ def _table(group: dict[str, dict[str, Any]]) -> Table:
         [(name, f"{one['images']:,}") for name, one in group.items()],
         [
             (
-                name.replace("_", " "),
+                row["name"].replace("_", " "),
                 {True: "lower", False: "higher", None: "as real data"}[row["lower_is_better"]],
-                _cells([column.get(name) for column in columns], row["lower_is_better"]),
+                _cells([column.get(figure) for column in columns], row["lower_is_better"]),
                 f"{row['floor']:.4g}",
             )
-            for name, row in figures.items()
+            for figure, row in figures.items()
         ],
     )
+
+
+def _figure(row: dict[str, Any]) -> tuple[str, float | None]:
+    """Which figure a row states; losses of classifiers of several kinds, each with its own equilibrium, are several."""
+    return row["name"], row["floor"] if row["name"] == "ratio_loss" else None
 
 
 def _cells(rows: list[dict[str, Any] | None], lower_is_better: bool | None) -> list[Cell]:
@@ -156,8 +161,18 @@ def _interval(low_high: tuple[float, float] | None) -> str:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    known = run.record | {"data": run.data.source, "size": run.data.size}
+    data = {"data": run.data.source, "size": run.data.size, "fingerprint": run.data.fingerprint[:12]}
+    known = {"weights": None} | run.record | data
     return {name: known[name] for name in CHOICES} | run.record["config"]
+
+
+def _sampling(stored: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """How the samples of each stored evaluation were drawn."""
+    return {
+        f"{name.replace('_', ' ')}, samples of {what}": value
+        for what, one in stored.items()
+        for name, value in one.get("sampling", {}).items()
+    }
 
 
 def _differences(settings: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:

@@ -76,7 +76,7 @@ def evaluate(
         "images": run.at.images,
         "cpu_minutes": round(run.at.cpu_seconds / 60, 2),
         "evaluations": model.evaluations,
-        "sampling": settings or vars(model.sampling),
+        "sampling": vars(model.sampling) | settings,
         **report.to_json(),
     }
     try:
@@ -101,7 +101,7 @@ def _with_ratio_loss(report: Report, model: Any, samples: Tensor, data: Dataset)
     value = loss(d_p.double(), model.log_ratio(samples).cpu().double()).item()
     if not isfinite(value):
         return replace(report, warnings=[*report.warnings, "The run's classifier has no finite loss: it diverged."])
-    row = Row("ratio_loss", value, loss.equilibrium, lower_is_better=False)
+    row = Row("ratio_loss", value, loss.equilibrium, lower_is_better=None)
     said = (
         f"The ratio loss is that of the run's own classifier between samples and the {report.split} split, beside its "
         "value where it cannot tell them apart."

@@ -15,7 +15,7 @@ import torch
 from wasserflow.data import Dataset
 from wasserflow.data import load as load_data
 from wasserflow.errors import UserError, check_seed, unknown
-from wasserflow.files import whole_or_nothing
+from wasserflow.files import digest, whole_or_nothing
 from wasserflow.method import METHODS, Method
 from wasserflow.plot import draw_samples
 from wasserflow.train.budget import Budget
@@ -81,6 +81,7 @@ def train(
     _check_save_minutes(save_minutes)
     data = data if isinstance(data, Dataset) else load_data(data)
     where = resolve_training_device(device)
+    trained = _unlike_fresh(model)
     trainer = Trainer(model, data, seed=seed, device=where, precision=precision)
     record = {
         "method": name,
@@ -89,6 +90,7 @@ def train(
         "data": dataclasses.asdict(Source.of(data)),
         "seed": seed,
         "weight_seed": model.seed,
+        "weights": trained,
         "device": str(where),
         "precision": precision,
         "budget": dataclasses.asdict(budget),
@@ -155,8 +157,16 @@ def resume(
         if main:
             run.write_record()
             run.samples.mkdir(exist_ok=True)
-            run.rewind_log(progress.images)
+            run.rewind(progress.images)
         return _loop(trainer, run, budget, save_minutes, report)
+
+
+def _unlike_fresh(model: Method) -> str | None:
+    """None where the weights are those of the model's seed, else their SHA-256: a run may begin with trained ones."""
+    weights, fresh = (network.state_dict() for network in (model, type(model)(model.config, model.shape, model.seed)))
+    if all(torch.equal(weights[name].cpu(), fresh[name].cpu()) for name in fresh):
+        return None
+    return digest(weights)
 
 
 def _check_save_minutes(minutes: float) -> None:

@@ -258,8 +258,11 @@ class Run:
         except OSError as error:
             raise UserError(f"cannot write {self.path / 'log.jsonl'}: {error.strerror}") from error
 
-    def rewind_log(self, images: int) -> None:
-        """Drop the lines of ``log.jsonl`` past a checkpoint, left behind or cut off when a run was killed."""
+    def rewind(self, images: int) -> None:
+        """Drop what was logged and drawn past a checkpoint, left behind or cut off when a run was killed."""
+        for drawn in self.samples.iterdir():
+            if drawn.stem.isdecimal() and int(drawn.stem) > images:
+                drawn.unlink()
         path = self.path / "log.jsonl"
         if path.exists():
             lines = [line for line in path.read_bytes().splitlines(keepends=True) if _images(line) <= images]
