@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from pyarrow import csv, parquet
 
 import wasserflow as wf
 from wasserflow.cli import demo, main
+from wasserflow.cli.estimate import Pace, _images, _seconds
 from wasserflow.train.checkpoint import load_latest
 
 TINY = ["--width", "4", "--batch", "32", "--images", "64"]
@@ -241,6 +243,24 @@ def test_dry_run_leaves_nothing(done, here):
     assert "images/s" in said
     assert "90 images: about" in said
     assert not list(here.iterdir())
+
+
+def test_dry_run_follows_a_schedule(done):
+    fit = ["--fit-epochs", "1", "40", "--fit-epochs-at", "100000"]
+    small = ["--data", "digits", "--width", "4", "--out", "r", "--dry-run"]
+    said = done("train", "vgrow", *small, *fit, "--cpu-minutes", "60", "--images", "200000")
+    assert "images/s from 100,000 images on" in said
+    assert "from 100,000" not in done("train", "vgrow", *small, *fit, "--images", "100000")  # never comes to it
+    said = done("train", "vgrow", *small, "--images", "9000", "--network", "pg", "--phase", "2000")
+    assert re.findall(r"from ([\d,]+) images", said) == ["2,000"]  # of 8x8, the second size fades in
+
+
+def test_times_and_images_of_a_plan_are_each_others_inverse():
+    paces = [Pace(0, 1.0, 2.0), Pace(10, 5.0, 1.0), Pace(30, 0.5, 4.0)]
+    assert [_seconds(paces, "wall", images) for images in (0, 4, 10, 12, 30, 34)] == [0, 4, 10, 20, 110, 112]
+    for kind in ("wall", "cpu"):
+        for images in (0, 4, 10, 12.5, 30, 100):
+            assert _images(paces, kind, _seconds(paces, kind, images)) == pytest.approx(images)
 
 
 def test_resume_in_another_folder_after_a_move(done, monkeypatch):

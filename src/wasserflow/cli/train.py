@@ -1,33 +1,24 @@
 """``wasserflow train METHOD --data D --out RUN``."""
 
-import dataclasses
-import json
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
 
-import torch
 import tyro
 
+from wasserflow.cli.estimate import estimate
 from wasserflow.cli.progress import show_progress
-from wasserflow.data import Batch, Dataset
 from wasserflow.data import load as load_data
 from wasserflow.errors import UserError, check_seed, unknown
-from wasserflow.method import METHODS, Method, MethodConfig
+from wasserflow.method import METHODS, MethodConfig
 from wasserflow.train import Budget, Run, train
 from wasserflow.train.device import Precision, processes, resolve_training_device
-from wasserflow.train.ledger import memory_mb
 from wasserflow.train.trainer import Trainer
 
 __all__ = ["run"]
-
-MOST_STEPS = 8
-MOST_SECONDS = 20.0
-ENOUGH_SECONDS = 5.0  # of timing, for a dry run: one step can take minutes
 
 
 @dataclass(frozen=True)
@@ -95,7 +86,8 @@ def run(argv: Sequence[str]) -> None:
     _, config = _parse(argv, method.recipe(flags.recipe, data.form.shape))
     model = method.for_shape(data.form.shape, seed=flags.seed, **vars(config))
     if flags.dry_run:
-        _estimate(model, data, flags, budget)
+        on = resolve_training_device(flags.device)
+        estimate(Trainer(model, data, seed=flags.seed, device=on, precision=flags.precision), data.source, budget)
         return
     with show_progress() as report:
         train(
@@ -131,38 +123,3 @@ def _parse(argv: Sequence[str], defaults: MethodConfig) -> tuple[TrainFlags, Met
         description=f"Train {argv[0]} and keep everything in a run folder. The defaults shown are those for images of "
         "28x28; --dry-run prints those for your data.",
     )
-
-
-def _estimate(model: Method, data: Dataset, flags: TrainFlags, budget: Budget) -> None:
-    """Print the resolved settings, and images/s, hours and memory from a few timed steps."""
-    device = resolve_training_device(flags.device)
-    trainer = Trainer(model, data, seed=flags.seed, device=device, precision=flags.precision)
-    settings = {"method": type(model).__name__, "data": data.source, "shape": model.shape, "device": str(device)}
-    print(json.dumps(settings | dataclasses.asdict(model.config), indent=2))
-    times: list[tuple[float, float]] = []
-    draw, begun = trainer.data.next, time.perf_counter()
-
-    def draw_in_time() -> Batch:
-        if time.perf_counter() - begun > MOST_SECONDS:
-            raise TimeoutError
-        return draw()
-
-    trainer.data.next = draw_in_time
-    while len(times) < MOST_STEPS and sum(wall for wall, _ in times) < ENOUGH_SECONDS:
-        wall, cpu = time.perf_counter(), time.process_time()
-        try:
-            trainer.step()
-        except TimeoutError:
-            print(f"one step takes over {MOST_SECONDS:g} seconds: what follows counts its first part, without the fit")
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-        times.append((time.perf_counter() - wall, time.process_time() - cpu))
-    wall, cpu = (min(part) for part in zip(*times, strict=True))  # the first step is slow: it warms up
-    images = trainer.data.seen / len(times)
-    rate = images / wall
-    print(f"{len(data.train):,} training samples; {rate:,.0f} images/s; {memory_mb(device):,} MB")
-    for name, limit, seconds in (("minutes", budget.minutes, wall), ("CPU minutes", budget.cpu_minutes, cpu)):
-        if limit is not None:
-            print(f"{limit:g} {name}: about {images * limit * 60 / seconds:,.0f} images")
-    if budget.images is not None:
-        print(f"{budget.images:,} images: about {budget.images / rate / 3600:.2f} hours")

@@ -156,6 +156,10 @@ class Method(nn.Module, ABC, Generic[Settings]):
         """What the learning rates are multiplied with once ``seen`` images have been seen."""
         return 1.0
 
+    def cost_changes(self) -> tuple[int, ...]:
+        """Images seen from which on a step takes another time than before, growing."""
+        return ()
+
     @classmethod
     def for_shape(cls, shape: Sequence[int], *, recipe: str = "default", seed: int = 0, **overrides: Any) -> Self:
         """A freshly initialised model for samples of this shape.

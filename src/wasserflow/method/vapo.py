@@ -216,6 +216,10 @@ class VAPO(PotentialFlow[VAPOConfig]):
         """The potential, of which a moving average is kept, with its half-life in images."""
         return {"potential": self.config.ema} if self.config.ema else {}
 
+    def cost_changes(self) -> tuple[int, ...]:
+        """Where the contrast sets in."""
+        return (self.config.contrast_after,) if self.config.contrast and self.config.contrast_after else ()
+
     def lr_factor(self, seen: int) -> float:
         """What the learning rate is multiplied with once ``seen`` images have been seen."""
         return min(1.0, (seen + self.config.batch) / self.config.warmup) if self.config.warmup else 1.0

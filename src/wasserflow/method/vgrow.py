@@ -161,6 +161,12 @@ class VGrow(Pair[VGrowConfig]):
             raise UserError(f"the recipe {name} is for images, and these are vectors: take paper or leave out --recipe")
         raise unknown("recipe", name, ("default", "paper", "ept", "pg"))
 
+    def cost_changes(self) -> tuple[int, ...]:
+        """Where the fit's epochs change, and where a size begins to fade in."""
+        c = self.config
+        sizes = range(self.logit.last) if isinstance(self.logit, Growing) and c.phase else ()
+        return tuple(sorted({*c.fit_epochs_at, *(c.phase * (2 * size + 1) for size in sizes)}))
+
     def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
         """One outer loop of VGrow (Gao et al., 2019, Algorithm 1)."""
         c = self.config

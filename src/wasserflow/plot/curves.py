@@ -97,7 +97,8 @@ def overlaid(logs: Mapping[str, Log]) -> "Figure":
     names = _ordered(name for log in logs.values() for name in log if name not in CLOCKS)
     if not names:
         raise UserError("there are no curves to draw: the logs hold no scalars")
-    figure, grid = tile(len(names), 3, (3.9, 2.7))
+    wide = min(len(names), 3)
+    figure, grid = tile(len(names), wide, (3.9, 2.7))
     colours, dashes = colormaps["tab10"].colors, ("-", "--", ":")  # pyright: ignore[reportAttributeAccessIssue]
     for axes, name in zip(grid, names, strict=True):
         axes.grid(color="#dddddd", lw=0.6)
@@ -115,7 +116,7 @@ def overlaid(logs: Mapping[str, Log]) -> "Figure":
         brief(axes.xaxis)
         brief(axes.yaxis)
         tidy(axes, TITLES.get(name, name.replace("_", " ")) + _without_spikes(axes, np.concatenate(shown)))
-    for axes in grid[-3:]:
+    for axes in grid[-wide:]:
         axes.set_xlabel("images seen", fontsize=10)
     legend = figure.legend(
         grid[0].lines, [""] * len(logs), loc="outside upper left", ncols=3, frameon=False, fontsize=10
