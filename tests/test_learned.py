@@ -1,6 +1,7 @@
 """The field that learns as the particles move carries one cloud onto another."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,47 @@ def test_target_may_draw_fresh_points():
 
     wf.flow(cloud(30, 0), wf.LearnedRatioField(target, batch=10, ratio_steps=2), steps=3)
     assert drawn == [10] * 6
+
+
+def test_a_target_in_a_file_is_the_target(tmp_path):
+    np.save(tmp_path / "y.npy", cloud(60, 0).numpy())
+    mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for batch in (None, 20):
+            filed, held = (wf.LearnedRatioField(y, batch=batch) for y in (mapped, cloud(60, 0)))
+            assert torch.equal(wf.flow(cloud(80, 1), filed, steps=3), wf.flow(cloud(80, 1), held, steps=3))
+    broken = np.load(tmp_path / "y.npy", mmap_mode="r+")
+    broken[3] = np.nan
+    with pytest.raises(UserError, match="not finite"):
+        wf.LearnedRatioField(broken)(cloud(80, 1))
+
+
+def test_each_side_has_a_batch_of_its_own():
+    sizes = []
+    logit = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Flatten(0))
+    logit.register_forward_hook(lambda module, given, found: sizes.append(len(given[0])))
+    wf.LearnedRatioField(cloud(100, 0), logit=logit, batch=50).at(cloud(8, 1))
+    assert sizes == [50, 8]
+
+
+def test_what_does_not_fit_is_said():
+    field = wf.LearnedRatioField(cloud(20, 0))
+    field(cloud(10, 1))
+    with pytest.raises(UserError, match="learned from particles of shape \\(2,\\), float32, on cpu: make one for"):
+        field(cloud(10, 1).double())
+    with pytest.raises(UserError, match="must give points of shape \\(10, 2\\), not \\(10, 3\\)"):
+        wf.LearnedRatioField(lambda n: torch.zeros(n, 3))(cloud(10, 1))
+    with pytest.raises(UserError, match="not finite in row 0"):
+        wf.LearnedRatioField(lambda n: torch.full((n, 2), math.inf))(cloud(10, 1))
+    with pytest.raises(UserError, match="one number for each point"):
+        wf.LearnedRatioField(cloud(20, 0), logit=torch.nn.Linear(2, 1))(cloud(10, 1))
+    function: Any = lambda x: x.sum(1)  # noqa: E731
+    for wrong in (function, torch.nn.Flatten(0)):
+        with pytest.raises(UserError, match="parameters to learn"):
+            wf.LearnedRatioField(cloud(20, 0), logit=wrong)
+    drawn: Any = lambda n: np.zeros((n, 2))  # noqa: E731
+    assert wf.LearnedRatioField(drawn)(cloud(10, 1)).shape == (10, 2)
 
 
 def test_images_need_a_logit():

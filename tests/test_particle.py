@@ -36,6 +36,7 @@ FIELDS: dict[str, Any] = {
     "kale": lambda y, **more: KALEField(y, 0.1, Gaussian(1.0), **more),
     "drmmd": lambda y, **more: DrMMDField(y, 0.1, Gaussian(1.0), **more),
 }
+LEARNED = {"learned": lambda y: wf.LearnedRatioField(y, "js", batch=20)}
 every = pytest.mark.parametrize("name", FIELDS)
 
 
@@ -49,12 +50,13 @@ def test_energy_falls_by_the_mean_squared_speed(name, weights):
     assert rate.item() == pytest.approx(-v.square().sum(1).mean().item(), rel=1e-4)
 
 
-@every
+@pytest.mark.parametrize("name", [*FIELDS, *LEARNED])
 def test_bound_velocity_evaluates_anywhere(name):
     """Bound once, the velocity at the particles is the field's, and elsewhere does not follow the particles."""
-    field = FIELDS[name](Y)
+    makers = FIELDS | LEARNED
+    field = makers[name](Y)
     velocity = field.at(X, 0.0)
-    torch.testing.assert_close(velocity(X), field(X))
+    torch.testing.assert_close(velocity(X), makers[name](Y)(X))
     z = cloud(5, 2, 7, **F64)
     before = velocity(z)
     field(X + 3)

@@ -6,13 +6,14 @@ from math import inf
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from wasserflow.divergence import Map, named
 from wasserflow.errors import UserError, check_seed
 from wasserflow.field import Field, RatioField
 from wasserflow.nn.mlp import mlp
 from wasserflow.ratio import loss_named
-from wasserflow.target import Samples
+from wasserflow.target import Samples, check_finite, flat
 
 __all__ = ["LearnedRatioField"]
 
@@ -30,16 +31,17 @@ class LearnedRatioField(Field):
         target: Samples (M, *) of p, a tensor or an array; or a function that draws n fresh ones,
             ``target(n) -> (n, *)``.
         map: Row of `wasserflow.divergence`, or its name: it fixes ``s``.
-        logit: Gives ``d(x)``, shape (N,), for points (N, *). By default a network with two hidden layers of 256 leaky
-            ReLU units, for vectors.
+        logit: A module that gives ``d(x)``, shape (N,), for points (N, *). By default a network with two hidden layers
+            of 256 leaky ReLU units, for vectors.
         ratio_loss: What it minimises, as in `wasserflow.ratio`.
         ratio_steps: Optimiser steps per binding.
-        batch: Points of each side per optimiser step; by default as many as there are particles.
+        batch: Points of each side per optimiser step, at most all of them; by default as many as there are particles.
         lr: Learning rate of Adam.
         seed: Of the weights and of the choice of points.
 
     Raises:
-        UserError: If a setting is out of range, or the target holds no points or a number that is not finite.
+        UserError: If a setting is out of range, the target holds no points or a number that is not finite, or it, the
+            particles and the logit do not fit together.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class LearnedRatioField(Field):
             raise UserError(
                 f"ratio_steps and batch must be at least 1 and lr above 0, not {ratio_steps}, {batch}, {lr}"
             )
-        self.target = target if callable(target) else torch.as_tensor(Samples(target).points)
+        if logit is not None and not (isinstance(logit, nn.Module) and list(logit.parameters())):
+            raise UserError(f"the logit must be a torch.nn.Module with parameters to learn, not {logit!r}")
+        self.target = target if callable(target) else Samples(target, seed=seed)
         self.map = named(map) if isinstance(map, str) else map
         self.loss = loss_named(ratio_loss)
         self.ratio_steps, self.batch, self.lr, self.seed = ratio_steps, batch, lr, seed
@@ -74,23 +78,43 @@ class LearnedRatioField(Field):
             self._start(particles)
         assert self._rng is not None
         assert self.logit is not None
-        particles = particles.detach()
-        n = min(self.batch or len(particles), len(particles))
+        q_all = particles.detach()
+        if (kind := _kind(q_all)) != self._learned_from:
+            raise UserError(f"this field has learned from particles of {self._learned_from}: make one for {kind}")
+        n = self.batch or len(q_all)
         for _ in range(self.ratio_steps):
-            q = particles if n == len(particles) else self._pick(particles, n)
-            p = self.target(n) if callable(self.target) else self._pick(self.target, min(n, len(self.target)))
+            chosen = torch.randperm(len(q_all), generator=self._rng, device=q_all.device)[:n]
+            q = q_all[chosen] if n < len(q_all) else q_all
+            p = self._draw_target(n, q)
             with torch.enable_grad():
-                value = self.loss(self.logit(p.to(q)), self.logit(q))
+                d_p, d_q = self.logit(p), self.logit(q)
+                if d_p.shape != (len(p),):
+                    raise UserError(f"the logit must give one number for each point, ({len(p)},), not {(*d_p.shape,)}")
+                value = self.loss(d_p, d_q)
                 self._optimizer.zero_grad()
                 value.backward()
             self._optimizer.step()
             self.ratio_value = value.detach()
-        return RatioField(self.logit, self.map).at(particles, t)
+        weights = {name: value.detach().clone() for name, value in self.logit.state_dict().items()}
+        logit = self.logit
+        return RatioField(lambda x: functional_call(logit, weights, (x,)), self.map).at(q_all, t)
+
+    def _draw_target(self, n: int, like: Tensor) -> Tensor:
+        """``n`` points of the target, fresh ones or without repetition, in the form of ``like``."""
+        if isinstance(self.target, Samples):
+            self.target.batch = n if n < len(self.target) else None
+            vectors = flat(like)
+            points = torch.cat([part for part, _ in self.target.draw(vectors).blocks(vectors)])
+            return points.view(-1, *like.shape[1:])
+        p = torch.as_tensor(self.target(n))
+        if p.shape != (n, *like.shape[1:]):
+            raise UserError(f"target({n}) must give points of shape {(n, *like.shape[1:])}, not {tuple(p.shape)}")
+        check_finite(p, f"target({n})")
+        return p.to(like)
 
     def _start(self, particles: Tensor) -> None:
         shape = particles.shape[1:]
-        there = shape if callable(self.target) else self.target.shape[1:]
-        if there != shape:
+        if isinstance(self.target, Samples) and (there := self.target.points.shape[1:]) != shape:
             raise UserError(f"particles of shape {tuple(shape)} cannot flow onto a target of shape {tuple(there)}")
         if self.logit is None:
             if len(shape) != 1:
@@ -101,7 +125,9 @@ class LearnedRatioField(Field):
             self.logit = network.to(particles)
         self._optimizer = torch.optim.Adam(self.logit.parameters(), self.lr, fused=True)
         self._rng = torch.Generator(particles.device).manual_seed(self.seed)
+        self._learned_from = _kind(particles)
 
-    def _pick(self, x: Tensor, n: int) -> Tensor:
-        assert self._rng is not None
-        return x[torch.randperm(len(x), generator=self._rng, device=self._rng.device)[:n].to(x.device)]
+
+def _kind(particles: Tensor) -> str:
+    """What a logit that learns from particles (N, *) is bound to."""
+    return f"shape {tuple(particles.shape[1:])}, {str(particles.dtype).removeprefix('torch.')}, on {particles.device}"
