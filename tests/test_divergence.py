@@ -172,6 +172,26 @@ def test_alpha_by_name():
         assert torch.isfinite(alpha(a).rate(torch.tensor([-200.0, 200.0]))).all()
 
 
+F32_D = torch.linspace(-3, 3, 101)
+
+
+@pytest.mark.parametrize("near", [0.0, 1.0])
+@pytest.mark.parametrize("off", [1e-12, 1e-8, 1e-5, -1e-5, 1e-50])
+def test_alphas_near_a_limit_keep_their_digits(near, off):
+    """KL(q|p) and KL(p|q) are limits of the family, in float32 as well."""
+    member, limit = alpha(near + off), alpha(near)
+    d_p, d_q = F32_D + 0.5, F32_D - 0.5
+    close: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}
+    torch.testing.assert_close(member.h(F32_D), limit.h(F32_D), **close)
+    torch.testing.assert_close(member.rate(F32_D), limit.rate(F32_D), **close)
+    assert member.f is not None
+    assert limit.f is not None
+    torch.testing.assert_close(member.f(F32_D.exp()), limit.f(F32_D.exp()), **close)
+    assert member.estimate is not None
+    assert limit.estimate is not None
+    torch.testing.assert_close(member.estimate(d_p, d_q), limit.estimate(d_p, d_q), **close)
+
+
 def test_a_map_of_ones_own():
     """h = d + tanh d: its rate comes by autograd, and beyond where it was checked it goes on linearly."""
     row = define_map("own", lambda d: d + torch.tanh(d))
@@ -191,6 +211,7 @@ def test_a_map_of_ones_own():
         (lambda d: (d - 3).relu(), "not increasing at d = -20"),
         (torch.sin, "not increasing"),
         (lambda d: torch.exp(100 * d), "not finite"),
+        (lambda d: torch.exp(5 * d), "not finite at d = 17.*in float32"),
         (lambda d: d - d.mean(), "not elementwise"),
         (lambda d: d.sum(), "not elementwise"),
         (lambda d: math.exp(d), "differentiable function of tensors"),
@@ -210,6 +231,9 @@ def test_maps_that_are_no_increasing_functions_are_refused(h, message):
 def test_a_map_of_the_catalogue_is_not_replaced():
     with pytest.raises(UserError, match="taken"):
         define_map("logit", lambda d: d)
+    for name in ("", " ", 3):
+        with pytest.raises(UserError, match="needs a name"):
+            define_map(name, lambda d: d)  # pyright: ignore[reportArgumentType]
 
 
 def test_unknown_name_lists_the_nearest():

@@ -177,6 +177,8 @@ NAMES = tuple(_BY_NAME)
 """Every name and alias of a row of the catalogue."""
 
 ALPHA = "alpha:"
+NOTHING = 1e-30
+"""A factor that float32 need not tell from 0 in an exponent."""
 LARGEST_ALPHA = 8.0
 """With ``|d| <= log 99`` inside the bounds, a rate of at most 10^16: far inside float32."""
 
@@ -193,17 +195,14 @@ def alpha(a: float) -> Map:
     if not abs(a) <= LARGEST_ALPHA:
         raise UserError(f"{ALPHA}A takes numbers from -{LARGEST_ALPHA:g} to {LARGEST_ALPHA:g}, not {a:g}")
 
+    # E_q e^{a d} is E_p e^{(a-1) d}: each form keeps its digits on one side, at 0 and at 1.
     def f(rho: Tensor) -> Tensor:
-        if a == 0:
-            return rho * rho.log() - rho + 1
-        if a == 1:
-            return rho - 1 - rho.log()
-        return (rho.pow(1 - a) - 1 - (1 - a) * (rho - 1)) / (a * (a - 1))
+        if a < 0.5:
+            return (rho * _exponential(-rho.log(), a) + rho - 1) / (a - 1)
+        return (rho - 1 - _exponential(rho.log(), 1 - a)) / a
 
     def estimate(d_p: Tensor, d_q: Tensor) -> Tensor:
-        if a in (0, 1):
-            return d_p.mean() if a else -d_q.mean()
-        return (_mean_exp(d_q, a) - 1) / (a * (a - 1))
+        return _mean_exponential(d_q, a) / (a - 1) if a < 0.5 else _mean_exponential(d_p, a - 1) / a
 
     return Map(
         f"{ALPHA}{a:g}",
@@ -218,7 +217,15 @@ def alpha(a: float) -> Map:
 
 def _exponential(d: Tensor, a: float) -> Tensor:
     """``(e^{a d} - 1) / a``, and its limit ``d`` at a = 0."""
-    return ((a * d).exp() - 1) / a if a else d  # expm1 has no exact derivative in autograd
+    if abs(a) < NOTHING:
+        return d
+    power = a * d  # expm1 has the digits near 0, but no exact derivative in autograd away from it
+    return torch.where(power.abs() < 0.5, torch.expm1(power), power.exp() - 1) / a
+
+
+def _mean_exponential(d: Tensor, a: float) -> Tensor:
+    """``E (e^{a d} - 1) / a``, with ``d`` held as in `_mean_exp` unless a = 0."""
+    return _exponential(d if abs(a) < NOTHING else d.clamp(-D_MAX, D_MAX), a).mean()
 
 
 def _mean_exp(d: Tensor, a: float) -> Tensor:
@@ -257,12 +264,17 @@ def define_map(name: str, h: Scalar) -> Map:
         The new row.
 
     Raises:
-        UserError: If the name is taken, or h is not increasing, not finite or not elementwise.
+        UserError: If the name is empty or taken, or h is not increasing, not elementwise, or in float64 or float32 not
+            finite.
     """
+    if not isinstance(name, str) or not name.strip():
+        raise UserError(f"a map of one's own needs a name, not {name!r}")
     if name in NAMES or name.startswith(ALPHA):
         raise UserError(f"the name {name!r} is taken by a map that comes with wasserflow: choose another")
     row = Map(name, lambda d: _derivative(h, d), h, bounds=(-CHECKED, CHECKED))
-    _check_increasing(row, torch.linspace(-CHECKED, CHECKED, 4001, dtype=torch.float64))
+    grid = torch.linspace(-CHECKED, CHECKED, 4001, dtype=torch.float64)
+    _check_increasing(row, grid)
+    _check_increasing(row, grid.float())
     _BY_NAME[name] = row
     return row
 
@@ -279,11 +291,10 @@ def _check_increasing(row: Map, d: Tensor) -> None:
         raise UserError(f"the map {name!r} is not elementwise: each h(d) must depend on its own d alone")
     for what, wrong in (("not finite", ~(values.isfinite() & rate.isfinite())), ("not increasing", ~(rate > 0))):
         if wrong.any():
-            where = d[wrong][0].item()
-            raise UserError(
-                f"the map {name!r} is {what} at d = {where:g} (h = {values[wrong][0]:g}, h' = {rate[wrong][0]:g}): "
-                f"h' must be above 0 and finite from -{CHECKED:g} to {CHECKED:g}"
-            )
+            first = (values[0] for values in (d[wrong], values[wrong], rate[wrong]))
+            where = "d = {:g} (h = {:g}, h' = {:g}, in {})".format(*first, str(d.dtype).removeprefix("torch."))
+            needed = f"h' must be above 0 and finite from -{CHECKED:g} to {CHECKED:g}"
+            raise UserError(f"the map {name!r} is {what} at {where}: {needed}")
 
 
 def _derivative(h: Scalar, d: Tensor) -> Tensor:

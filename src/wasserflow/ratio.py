@@ -14,7 +14,7 @@ name           phi(D)            psi(D)               D(l)      source
 logistic       log sigma(D)      log sigma(-D)        l         vanilla GAN; the f-GAN of Jensen-Shannon
 lsgan          -(D - 1)^2        -D^2                 sigma(l)  Mao et al., 2016, arXiv 1611.04076
 least-squares  -D^2 / 2          D                    e^-l      EPT, Gao et al., 2020, arXiv 2012.06094
-b-gan          2 D               1 - D^2              e^l       b-GAN of ``g = (r - 1)^2``
+b-gan          2 D               -D^2                 e^l       b-GAN of ``g = (r - 1)^2``, but for a constant
 gebm           -D                -e^-D                -l        generalised EBM, Arbel et al., 2020, arXiv 2003.05033
 f-gan:NAME     D                 -g*(D)               g'(e^l)   any divergence with an f
 ============== ================= ==================== ========= ====================================================

@@ -37,7 +37,10 @@ def read_as(kind: type[T], record: object, name: str) -> T:
 
 
 def check_types(settings: Any) -> None:
-    """Raise a `UserError` unless every field of a dataclass is of its type, which the run's record needs."""
+    """Raise a `UserError` unless every field of a dataclass is of its type, which the run's record needs.
+
+    Whole numbers in a tuple of floats become floats, as optimisers want them.
+    """
     hints = get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value, kind = getattr(settings, field.name), hints[field.name]
@@ -46,6 +49,8 @@ def check_types(settings: Any) -> None:
         if not _fits(value, kind):
             kind = getattr(kind, "__name__", None) if get_origin(kind) is None else str(kind)
             raise UserError(f"--{field.name.replace('_', '-')} must be of type {kind}, not {value!r}")
+        if get_origin(kind) is tuple and get_args(kind)[0] is float:
+            object.__setattr__(settings, field.name, tuple(map(float, value)))
 
 
 def _fits(value: object, kind: Any) -> bool:

@@ -83,6 +83,7 @@ def test_samples_from_given_ones(done, digits):
 
 def test_blending(done, refused, digits, moons):
     done("sample", digits, "-n", 4, "--blend", digits, "--share", 0.3, "--steps", 3, "--out", "x.npy")
+    assert "name that by --blend" in refused("sample", digits, "-n", 4, "--share", 0.3, "--out", "y.npy")
     assert "shape" in refused("sample", digits, "-n", 4, "--blend", moons, "--out", "y.npy")
 
 

@@ -1,5 +1,7 @@
 """Models can be made for any shape, sampled reproducibly, and refuse what they cannot do."""
 
+import math
+
 import pytest
 import torch
 
@@ -160,8 +162,22 @@ def test_bad_h():
 
 
 def test_bad_shift():
-    with pytest.raises(UserError, match="--shift"):
-        MonoFlow.for_shape((2,), shift=float("nan"))
+    for wrong in (math.nan, math.inf, 1e38, -21.0):
+        with pytest.raises(UserError, match="--shift must lie between -20 and 20"):
+            MonoFlow.for_shape((2,), shift=wrong)
+
+
+def test_vectors_are_not_clamped():
+    with pytest.raises(UserError, match="--clamp keeps the values of images"):
+        VGrow.for_shape((2,), clamp=True)
+    VGrow.for_shape((1, 4, 4), clamp=True, width=4)
+
+
+def test_whole_numbers_are_rates_too():
+    assert VGrow.for_shape((2,), betas=(0, 0.9)).config.betas == (0.0, 0.9)
+    model = MonoFlow.for_shape((2,), betas=(0, 0.9), lr_logit=1)
+    assert {type(beta) for beta in model.config.betas} == {float}
+    model.optimizers()
 
 
 def test_image_networks_refuse_vectors():

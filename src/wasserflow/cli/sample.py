@@ -35,7 +35,7 @@ class SampleFlags:
         start: Samples to start from instead of noise: a file or folder of the data's own form.
         blend: Another vapo run on samples of the same shape: go along the weighted sum of both potentials, towards the
             product of powers of both densities; --corrections bring samples closer to it.
-        share: The power of the other run's density; the rest is that of this run's.
+        share: The power of the other run's density, 0.5 by default; the rest is that of this run's.
         seed: Sample i depends on the seed and on i alone.
         batch: Samples drawn at a time.
         device: cpu, cuda, cuda:1, mps; by default the best one here.
@@ -46,7 +46,7 @@ class SampleFlags:
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
     start: Annotated[str | None, tyro.conf.arg(name="from")] = None
     blend: Path | None = None
-    share: float = 0.5
+    share: float | None = None
     seed: int = 0
     batch: int = 1000
     device: str | None = None
@@ -57,6 +57,8 @@ def run(argv: Sequence[str]) -> None:
     flags, settings = parse(SampleFlags, argv, "sample")
     if flags.batch < 1:
         raise UserError(f"--batch must be at least 1, not {flags.batch}")
+    if flags.share is not None and not flags.blend:
+        raise UserError("--share is the part of another run: name that by --blend")
     folder = Run.open(flags.run)
     n, start = _count(flags, folder)
     picture = flags.out.suffix.lower() == ".png"
@@ -65,7 +67,7 @@ def run(argv: Sequence[str]) -> None:
         raise UserError(f"a picture of {n} samples is too large: at most {MOST_DRAWN}, or give a .npy file")
     model = folder.load(flags.device)
     if flags.blend:
-        _blend(model, load(flags.blend, device=flags.device), flags.share)
+        _blend(model, load(flags.blend, device=flags.device), 0.5 if flags.share is None else flags.share)
     samples = model.stream(n, seed=flags.seed, batch=flags.batch, start=start, **settings)
     if picture:
         drawn = torch.cat(list(samples))

@@ -70,7 +70,8 @@ class DMMDConfig(MethodConfig):
             get one slope, at most s + 1/(2 lambda); equal: as published, with a slope of about s + W/(2 lambda).
         lr: Adam's learning rate.
         betas: Decay rates of Adam's first and second moment.
-        ema: Half-life, in images, of the average of the weights that samples are drawn from; 0 for none.
+        ema: Half-life, in images, of the average of the weights that samples are drawn from, but never more than a
+            twentieth of the images seen; 0 for none.
         denoiser: Width of a U-Net that learns to take the last noise off images, beside the features; 0 for none.
         denoiser_level: The highest noise level that it learns.
     """

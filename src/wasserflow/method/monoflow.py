@@ -10,13 +10,12 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from wasserflow.divergence import named
+from wasserflow.divergence import CHECKED, named
 from wasserflow.errors import UserError, unknown
 from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig
 
@@ -39,8 +38,8 @@ class MonoFlowConfig(PairConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         named(self.h)
-        if not isfinite(self.shift):
-            raise UserError(f"--shift must be a finite number, not {self.shift}")
+        if not abs(self.shift) <= CHECKED:
+            raise UserError(f"--shift must lie between -{CHECKED:g} and {CHECKED:g}, not {self.shift}")
 
 
 class MonoFlow(Pair[MonoFlowConfig]):

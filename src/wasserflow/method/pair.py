@@ -39,7 +39,8 @@ class PairConfig(RatioConfig):
         latent: Dimension of the generator's noise z.
         prior: Law of z: N(0, I), or uniform on [-1, 1].
         lr_generator: Learning rate of the generator.
-        ema: Half-life, in images, of the generator average that samples are drawn from; 0 for none.
+        ema: Half-life, in images, of the generator average that samples are drawn from, but never more than a
+            twentieth of the images seen; 0 for none.
     """
 
     latent: int = 64

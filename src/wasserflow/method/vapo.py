@@ -69,7 +69,8 @@ class VAPOConfig(MethodConfig):
         lr: Learning rate.
         betas: Decay rates of Adam's first and second moment.
         warmup: Images over which the learning rate grows to lr.
-        ema: Half-life, in images, of the average that samples are drawn from; 0 for none.
+        ema: Half-life, in images, of the average that samples are drawn from, but never more than a twentieth of the
+            images seen; 0 for none.
         contrast: Weight of the contrastive phase, after which exp(psi / temperature) is the data's density; 0 for none.
         contrast_after: Images after which it begins.
         temperature: Of that density, and of the Langevin chains that the phase learns from.

@@ -37,7 +37,7 @@ class VGrowConfig(PairConfig):
         inner_steps: Particle steps per pool.
         ratio_steps: Steps of the logit before each particle step.
         step_size: eta, the length of a particle step; with one step of each kind it scales the generator's loss alone,
-            which Adam and RMSprop undo.
+            which Adam and RMSprop undo (down to about 0.01: below, float32 rounds the move away).
         fit_epochs: Passes of the generator's fit over the pool; several values follow the schedule.
         fit_epochs_at: Images seen at which the next value of fit_epochs begins.
         clamp: Keep the particles in [-1, 1] (images).
@@ -74,6 +74,8 @@ class VGrow(Pair[VGrowConfig]):
     Config: ClassVar = VGrowConfig
 
     def __init__(self, config: VGrowConfig, shape: Sequence[int], seed: int = 0) -> None:
+        if config.clamp and len(shape) == 1:
+            raise UserError("--clamp keeps the values of images in [-1, 1], which vectors may leave: leave it out")
         super().__init__(config, shape, seed)
         self.map = named(config.divergence)
 
@@ -87,7 +89,7 @@ class VGrow(Pair[VGrowConfig]):
         colour: CIFAR-10's), at the data's own size (``--size 32`` is theirs), and draws the pool with the batch
         statistics of the fit rather than running ones; on Fashion-MNIST they halve a third time (``--halve-lr-at 512000
         1024000 1536000``); for vectors, the 2-D settings of the progressive-growing authors with a latent of the data's
-        dimension. ``ept`` (images) is the variant with a least-squares ratio, Pearson's chi-square, networks without
+        dimension, at least 2. ``ept`` (images) is the variant with a least-squares ratio, Pearson's chi-square, no
         normalisation, 20 epochs of the fit throughout, and the learning rates of ``paper`` by its own, longer outer
         loops (Gao et al., 2020, arXiv 2012.06094). ``pg`` (images) takes the networks of the progressive-growing
         authors, at full size from the start, with their penalty, optimiser and average.

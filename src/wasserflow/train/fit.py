@@ -45,7 +45,7 @@ class Fit:
 class Average:
     """An exponential moving average of a network's weights and buffers.
 
-    While few images have been seen the half-life is a twentieth of them, so that the start is soon forgotten.
+    The half-life is never more than a twentieth of the images seen, so that the start is soon forgotten.
 
     Args:
         source: The network that is trained.
