@@ -18,7 +18,8 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     known = list(known)
     near = get_close_matches(str(name).lower(), known, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return UserError(f"unknown {kind} {str(name)!r}.{hint} Known: {', '.join(known)}.")
+    these = f"Known: {', '.join(known)}" if known else "There is none here"
+    return UserError(f"unknown {kind} {str(name)!r}.{hint} {these}.")
 
 
 def check_seed(seed: int) -> None:

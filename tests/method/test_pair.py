@@ -1,7 +1,9 @@
 """Models can be made for any shape, sampled reproducibly, and refuse what they cannot do."""
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -214,3 +216,28 @@ def test_particles_flow_along_the_field_of_a_model():
         x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
         moved = wf.flow(x, model.field, steps=5, step_size=1e-2)
         assert (model.log_ratio(moved) > model.log_ratio(x)).all()
+
+
+def test_log_ratio_takes_what_holds_samples_and_says_what_does_not():
+    model = MonoFlow.for_shape((2,), width=8)
+    x = np.random.default_rng(0).normal(size=(5, 2))
+    torch.testing.assert_close(model.log_ratio(x), model.log_ratio(torch.tensor(x).float()))
+    for wrong in (x.astype(np.uint8), x[:0], x[:, :1]):
+        with pytest.raises(UserError, match="needs floats of shape \\(N, 2\\)"):
+            model.log_ratio(wrong)
+
+
+def test_counts_and_shapes_are_whole_numbers():
+    wrong: list[Any] = [784, (2.0,), (1, 8), (), "28", (0,), None]
+    for shape in wrong:
+        with pytest.raises(UserError, match="samples have the shape"):
+            VGrow.for_shape(shape)
+    model = MonoFlow.for_shape((2,), width=8)
+    counts: list[Any] = [2.5, 0, None, "3"]
+    for n in counts:
+        with pytest.raises(UserError, match="whole numbers above 0"):
+            model.sample(n)
+    three: Any = np.int64(3)
+    assert len(model.sample(three)) == 3
+    with pytest.raises(UserError, match=r"'foo'\. There is none here"):
+        model.sample(3, foo=1)

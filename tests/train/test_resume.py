@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
 
 import wasserflow as wf
 from wasserflow.data import load as load_data
+from wasserflow.errors import UserError
 from wasserflow.train.checkpoint import load_latest
 from wasserflow.train.interrupt import Interrupted
 from wasserflow.train.run import Run
@@ -242,6 +244,24 @@ def test_a_used_up_budget_is_said(digits, tmp_path):
     wf.train(make("monoflow"), digits, budget=wf.Budget(images=64), out=tmp_path / "run")
     with pytest.raises(wf.UserError, match="used up its budget at 64 images"):
         wf.resume(tmp_path / "run")
+
+
+def test_a_budget_is_a_budget(digits, tmp_path):
+    number: Any = 5
+    with pytest.raises(UserError, match=r"must be a wasserflow\.Budget"):
+        wf.train(make("monoflow"), digits, budget=number, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match="list of runs' folders"):
+        wf.compare("run")
+
+
+def test_a_run_that_cannot_be_locked_is_said(digits, tmp_path):
+    run = tmp_path / "run"
+    wf.train(make("monoflow"), digits, budget=wf.Budget(images=64), out=run)
+    (run / ".lock").unlink(missing_ok=True)
+    (run / ".lock").mkdir()  # as good as a folder that may not be written, which root may
+    with pytest.raises(UserError, match="nothing may be written into"):
+        wf.resume(run, budget=wf.Budget(images=128))
 
 
 def test_other_data_are_refused(digits, tmp_path):

@@ -39,7 +39,7 @@ commands:
 wasserflow COMMAND --help explains a command.
 """
 
-OUT_OF_MEMORY = "out of memory: try a smaller --batch, --pool, --width or --size, or fewer points"
+OUT_OF_MEMORY = "out of memory: try a smaller --batch, --pool, --width, --maps or --size, or fewer points"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

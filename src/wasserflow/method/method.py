@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf
+from numbers import Integral
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
@@ -58,6 +59,12 @@ def milestones(config: object, name: str) -> None:
         raise UserError(f"--{name.replace('_', '-')} must be growing numbers of images above 0, not {value}")
 
 
+def _check_shape(shape: Sequence[int]) -> None:
+    whole = isinstance(shape, Sequence) and all(isinstance(size, Integral) and size > 0 for size in shape)
+    if not whole or len(shape) not in (1, 3):
+        raise UserError(f"samples have the shape (d,) or (C, H, W), of whole numbers above 0, not {shape!r}")
+
+
 Settings = TypeVar("Settings", bound=MethodConfig)
 
 
@@ -88,8 +95,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
 
     def __init__(self, config: Settings, shape: Sequence[int], seed: int = 0) -> None:
         super().__init__()
-        if len(shape) not in (1, 3) or min(shape) < 1:
-            raise UserError(f"samples have the shape (d,) or (C, H, W), with numbers above 0, not {tuple(shape)}")
+        _check_shape(shape)
         check_seed(seed)
         self.config = config
         self.shape = tuple(shape)
@@ -173,6 +179,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
         Raises:
             UserError: If a setting is unknown or out of range, or the shape of another kind.
         """
+        _check_shape(shape)
         config = cls.recipe(recipe, shape)
         for name in overrides:
             if not hasattr(config, name):
@@ -203,8 +210,8 @@ class Method(nn.Module, ABC, Generic[Settings]):
         self, n: int, *, seed: int = 0, batch: int = 1000, start: Tensor | None = None, **settings: Any
     ) -> Iterator[Tensor]:
         """The samples of `sample`, in batches."""
-        if n < 1 or batch < 1:
-            raise UserError(f"the number of samples and the batch must be at least 1, not {n} and {batch}")
+        if not all(isinstance(count, Integral) and count >= 1 for count in (n, batch)):
+            raise UserError(f"the number of samples and the batch are whole numbers above 0, not {n} and {batch}")
         if start is not None and not self.from_samples:
             raise UserError(f"{type(self).__name__} draws from noise: it cannot start from given samples")
         if start is not None and start.shape != (n, *self.shape):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -99,14 +100,14 @@ class RatioMethod(Method[Settings]):
         log = {"ratio_loss": ratio_loss.detach(), "logit_data": d_p.mean(), "logit_fake": d_q.mean()}
         return log | ({"divergence": self.map.estimate(d_p, d_q)} if self.map.estimate else {})
 
-    def log_ratio(self, x: Tensor, *, batch: int = 1000) -> Tensor:
+    def log_ratio(self, x: Tensor | np.ndarray, *, batch: int = 1000) -> Tensor:
         """``d(x) = log p(x)/q(x)`` of data over particles, with shape (N,), for ``x`` (N, *shape) in model space."""
-        if x.shape[1:] != self.shape:
-            raise UserError(
-                f"log_ratio needs samples of shape (N, {', '.join(map(str, self.shape))}), not {tuple(x.shape)}"
-            )
-        device = next(self.parameters()).device
-        return torch.cat([evaluated(self.logit, x_b.to(device)) for x_b in x.split(batch)])
+        x = torch.as_tensor(x)
+        if x.shape[1:] != self.shape or not len(x) or not x.is_floating_point():
+            kind, wanted = str(x.dtype).removeprefix("torch."), ", ".join(map(str, ("N", *self.shape)))
+            raise UserError(f"log_ratio needs floats of shape ({wanted}) in model space, not {kind} {tuple(x.shape)}")
+        like = next(self.parameters())
+        return torch.cat([evaluated(self.logit, x_b.to(like)) for x_b in x.split(batch)])
 
 
 def shuffled(n: int, rng: torch.Generator) -> Tensor:

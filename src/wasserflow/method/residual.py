@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -92,7 +93,7 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         """What moves the particles in the last map that has been learned: ``s(d_K) grad d_K``."""
         return self._field(max(int(self.learned) - 1, 0))
 
-    def log_ratio(self, x: Tensor, *, batch: int = 1000) -> Tensor:
+    def log_ratio(self, x: Tensor | np.ndarray, *, batch: int = 1000) -> Tensor:
         """``d_K(x)`` of the last map that has been learned, as `RatioMethod.log_ratio`."""
         if self.learned:
             self.logit.load_state_dict(self._split(self.maps[self.learned - 1]), strict=False)

@@ -144,7 +144,10 @@ def _latest(folder: Path, read: Callable[[Any], Read]) -> tuple[Read, Progress, 
             broken = f"{path.name}: {f'it lacks {error}' if isinstance(error, KeyError) else error}"
     if broken:
         raise UserError(f"no checkpoint in {folder} can be read ({broken}): train it again into another folder")
-    raise UserError(f"{folder.parent} has no checkpoint yet: train it again into another folder")
+    raise UserError(
+        f"{folder.parent} has no checkpoint yet: wait for the first one, or, if nothing trains it any more, train it "
+        "again into another folder"
+    )
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:

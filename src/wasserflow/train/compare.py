@@ -63,6 +63,8 @@ def compare(paths: Sequence[str | Path], out: str | Path = "comparison.html") ->
     Raises:
         UserError: If a folder is no run, has no readable log, is named twice, or the page cannot be written.
     """
+    if isinstance(paths, str | Path) or not paths:
+        raise UserError(f"compare needs a list of runs' folders, at least one, not {paths!r}")
     runs = {name: Run.open(path) for name, path in _names([Path(path) for path in paths]).items()}
     logs = {name: read_log(run) for name, run in runs.items()}
     evaluations = {name: stored_evaluations(run.path / "metrics.json") for name, run in runs.items()}
@@ -88,8 +90,6 @@ def compare(paths: Sequence[str | Path], out: str | Path = "comparison.html") ->
 
 def _names(paths: list[Path]) -> dict[str, Path]:
     """The runs by what tells them apart: their paths below the last folder that they share."""
-    if not paths:
-        raise UserError("compare needs at least one run's folder")
     places = [path.resolve() for path in paths]
     twice = next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None)
     if twice:

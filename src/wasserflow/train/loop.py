@@ -79,6 +79,7 @@ def train(
         raise unknown("precision", precision, get_args(Precision))
     check_seed(seed)
     _check_save_minutes(save_minutes)
+    _check_budget(budget)
     data = data if isinstance(data, Dataset) else load_data(data)
     where = resolve_training_device(device)
     trained = _unlike_fresh(model)
@@ -138,6 +139,7 @@ def resume(
     on = resolve_training_device(device)
     run = Run.open(path)
     budget = budget or run.budget
+    _check_budget(budget)
     with run.locked() if main else nullcontext():
         tensors, progress, where = load_latest(run.checkpoints)
         if budget.done(progress) >= 1:
@@ -167,6 +169,11 @@ def _unlike_fresh(model: Method) -> str | None:
     if all(torch.equal(weights[name].cpu(), fresh[name].cpu()) for name in fresh):
         return None
     return digest(weights)
+
+
+def _check_budget(budget: object) -> None:
+    if not isinstance(budget, Budget):
+        raise UserError(f"the budget must be a wasserflow.Budget, as in Budget(minutes=5), not {budget!r}")
 
 
 def _check_save_minutes(minutes: float) -> None:

@@ -119,13 +119,15 @@ class Run:
         """Keep other processes from training this run meanwhile; the system lets go of it however this one ends.
 
         Raises:
-            UserError: If another process is at it.
+            UserError: If another process is at it, or nothing may be written there.
         """
         lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise UserError(f"{self.path} is being trained by another process: wait for it or stop it") from error
+        except OSError as error:
+            raise UserError(f"nothing may be written into {self.path}: {error.strerror}") from error
         try:
             yield
         finally:
