@@ -122,6 +122,25 @@ def test_images_are_vectors():
 
 
 @pytest.mark.parametrize("name", ["gaussian", "energy", "sliced", "kale", "drmmd"])
+def test_points_without_weight_are_not_there(name, tmp_path, monkeypatch):
+    """In memory and in a file, even where the first block has none that counts."""
+    monkeypatch.setattr("wasserflow.target.BLOCK", 14)
+    weights = WEIGHTS.clone()
+    weights[:9] = 0
+    np.save(tmp_path / "y.npy", Y.numpy())
+    for points in (Y, np.load(tmp_path / "y.npy", mmap_mode="r")):
+        field, without = FIELDS[name](points, weights=weights), FIELDS[name](Y[9:], weights=weights[9:])
+        torch.testing.assert_close(field(X), without(X))
+        torch.testing.assert_close(field.energy(X), without.energy(X))
+
+
+@pytest.mark.parametrize("kernel", [InverseMultiquadric(), RationalQuadratic()], ids=["imq", "rq"])
+def test_wide_clouds_in_float32_stay_finite(kernel):
+    x = cloud(300, 5, 0).float() * 1e4
+    assert MMDField(x.clone(), kernel)(x).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["gaussian", "energy", "sliced", "kale", "drmmd"])
 def test_a_target_in_a_file_gives_the_same_field(name, tmp_path, monkeypatch):
     """Memory-mapped, and read in blocks of a few rows."""
     monkeypatch.setattr("wasserflow.target.BLOCK", 14)

@@ -101,6 +101,14 @@ def test_a_gaussian_from_its_score(make, step_size, within):
     torch.testing.assert_close(moved.std(0), scale, atol=within, rtol=0)
 
 
+def test_a_constant_score_has_a_graph_where_it_is_derived():
+    """Of the improper density exp(x_1): the Stein kernel has its score, and no derivative of it."""
+    c = torch.tensor([1.0, 0.0], **F64)
+    by_hand, by_density = (KSDField(target)(X) for target in (lambda x: 0 * x + c, lambda x: x[:, 0]))
+    torch.testing.assert_close(by_hand, by_density)
+    torch.testing.assert_close(SVGDField(lambda x: c.expand_as(x))(X), SVGDField(lambda x: x[:, 0])(X))
+
+
 def test_score_by_autograd_and_by_hand():
     torch.testing.assert_close(score_of(log_normal, X), -X)
     torch.testing.assert_close(score_of(lambda x: -x, X), -X)
@@ -127,6 +135,11 @@ def test_density_of_the_funnel_is_that_of_its_factors():
         (lambda: SVGDField(log_normal)(X[:1]), "two points at least"),
         (lambda: SVGDField(lambda x: x.sum())(X), "score"),
         (lambda: SVGDField(lambda x: x * torch.inf)(X), "not finite"),
+        (lambda: SVGDField(lambda x: x.nope)(X), "the target fails at points .*AttributeError"),  # pyright: ignore
+        (lambda: SVGDField(lambda x: -x.numpy())(X), "the target fails at points .*numpy"),  # pyright: ignore
+        (lambda: SVGDField(lambda x: x.detach().sum(1))(X), "no gradient"),
+        (lambda: KSDField(lambda x: -x.detach())(X), "no gradient"),
+        (lambda: ksd_squared(X.clone().requires_grad_(), lambda x: torch.ones_like(x)), "no gradient"),
         (lambda: SVGDField(log_normal, Linear())(X), "of the distance"),
         (lambda: SVGDField(log_normal, Energy())(X), "positive definite"),
         (lambda: KSDField(log_normal, Laplace(1.0))(X), "smooth"),

@@ -167,7 +167,11 @@ class Custom(Kernel):
 
 
 class Radial(Kernel):
-    """A function of the squared distance ``s = |x - y|^2``; a subclass gives ``profile`` and ``slope``."""
+    """A function of the squared distance ``s = |x - y|^2``; a subclass gives ``profile`` and ``slope``.
+
+    Squared distances are differences, which float32 has to some 1e-6 of the cloud's squared radius: where the kernel is
+    a thousandth as wide as the cloud, give points in float64.
+    """
 
     invariant = True
     bandwidth: Bandwidth | None = None
@@ -322,7 +326,7 @@ class InverseMultiquadric(Radial):
 
     def slope(self, s: Tensor) -> Tensor:
         """``-(c^2 + s)^(-3/2) / 2``."""
-        inverse = s.add_(self.width**2).rsqrt_()
+        inverse = s.clamp_(min=0).add_(self.width**2).rsqrt_()
         return (inverse.square() * inverse).mul_(-0.5)
 
 
@@ -350,6 +354,7 @@ class RationalQuadratic(Radial):
 
     def slope(self, s: Tensor) -> Tensor:
         """``-sum_alpha (1 + s / (2 alpha l^2))^(-alpha - 1) / (2 l^2)``."""
+        s = s.clamp_(min=0)
         total = reduce(torch.Tensor.add_, (self._log(s, a).mul_(-a - 1).exp_() for a in self.alphas))
         return total.mul_(-0.5 / self.scale**2)
 

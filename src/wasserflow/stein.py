@@ -28,12 +28,13 @@ def score_of(target: Density, x: Tensor) -> Tensor:
     """The score at points (N, d), with shape (N, d): of a function that gives it, or by autograd of a log density.
 
     Raises:
-        UserError: If the function gives neither, or numbers that are not finite.
+        UserError: If the function fails, gives neither, a value without a graph where its derivative is needed, or
+            numbers that are not finite.
     """
     graph = x.requires_grad
     with torch.enable_grad():
         points = x if graph else x.detach().requires_grad_()
-        value = target(points)
+        value = _value(target, points, graph)
         if value.shape == x.shape:
             score = value
         elif value.shape == x.shape[:1]:
@@ -46,6 +47,23 @@ def score_of(target: Density, x: Tensor) -> Tensor:
     if not score.isfinite().all():
         raise UserError("the target's score is not finite at some particles: start where its density is positive")
     return score if graph else score.detach()
+
+
+def _value(target: Density, points: Tensor, graph: bool) -> Tensor:
+    """What the user's function gives, with a graph to the points where it is differentiated."""
+    try:
+        value = target(points)
+        shape = value.shape
+    except UserError:
+        raise
+    except Exception as error:  # whatever a function of the user's may raise
+        raise UserError(f"the target fails at points {tuple(points.shape)}: {type(error).__name__}: {error}") from error
+    if (graph or shape == points.shape[:1]) and not value.requires_grad:
+        raise UserError(
+            "the target's value has no gradient: compute it by torch operations on the points, without detach or NumPy "
+            "(a constant score as 0 * x + c)"
+        )
+    return value
 
 
 class SteinKernel(Kernel):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,44 @@ def test_toys_weights_batches_and_noise(done, points):
     done("flow", *points, "--field", "sliced", "--batch", "50", "--out", "c.npy")
     done("flow", *points, "--noise", "1", "--bandwidth", "0.5,1,2", "--out", "c.npy")
     done("flow", "--source", "normal", "--target", "ring", "--out", "c.parquet", "-n", "100", *QUICK)
+
+
+def test_the_distance_told_is_that_to_the_weighted_target(done, points):
+    b = np.load("b.npy")
+    weights = (b[:, 0] > 3).astype(float)
+    np.save("w.npy", weights)
+    np.save("kept.npy", b[weights > 0])
+    said = [
+        done("flow", "--source", "a.npy", "--target", *words, *QUICK, "--field", "energy", "--out", "c.npy")
+        for words in (["b.npy", "--weights", "w.npy"], ["kept.npy"])
+    ]
+    weighted, kept = (np.array([float(x) for x in re.findall(r"([\d.]+) (?:before|after)", words)]) for words in said)
+    assert len(kept) == 2
+    np.testing.assert_allclose(weighted, kept, atol=0.05)
+
+
+def test_far_from_zero_points_keep_their_digits(done, points):
+    """Moved by 2^26 on both sides, the flow is the same one: float32 would see steps of 8."""
+    np.save("a.npy", np.load("a.npy").astype(np.float64))
+    for name in ("a", "b"):
+        np.save(f"{name}-far.npy", np.load(f"{name}.npy") + 2.0**26)
+    for far in ("", "-far"):
+        for field in ("energy", "ratio"):
+            ends = ["--source", f"a{far}.npy", "--target", f"b{far}.npy", "--field", field]
+            done("flow", *ends, *QUICK, "--out", f"{field}{far}.npy")
+    np.testing.assert_allclose(np.load("energy-far.npy") - 2.0**26, np.load("energy.npy"), atol=1e-4)
+    near, before = (np.abs((np.load(x) - np.load("b-far.npy").mean(0)).mean(0)) for x in ("ratio-far.npy", "a-far.npy"))
+    assert (near < before / 2).all()
+
+
+def test_the_largest_seed(done, points):
+    done("flow", *points, "--seed", str(2**63 - 1), "--out", "c.npy")
+
+
+def test_a_target_that_fails_is_the_users(refused, here):
+    Path("target.py").write_text("def score(x):\n    return x + missing\n")
+    words = ["flow", "--source", "normal", "--target", "target.py:score", "--field", "svgd", "--out", "c.npy"]
+    assert "name 'missing' is not defined" in refused(*words)
 
 
 def test_same_seed_same_points(done, points):

@@ -23,6 +23,9 @@ __all__ = ["Cloud", "density", "read_clouds"]
 IN_MEMORY = 2**30
 """Bytes up to which a target is taken into memory; a larger .npy file is read in blocks, at every step."""
 
+FAR = 100
+"""Standard deviations from 0 beyond which points are measured from their mean: float32 has 7 digits."""
+
 COMPARED = 5000
 SHOWN = 10_000
 SOME = 2000
@@ -32,6 +35,8 @@ TILES = 36
 @dataclass(frozen=True)
 class Cloud:
     """Particles and target in model space: images in [-1, 1], tables in standard deviations, points as they are.
+
+    Points so far from 0 that float32 would lose their digits are measured from the target's mean.
 
     Args:
         particles: float32, (N, *).
@@ -71,11 +76,14 @@ class Cloud:
             frames = cloud_frames(clouds, around=torch.cat([clouds[0], clouds[-1]]))  # neither end is cut off
         save_gif(frames, gif)
 
-    def report(self, x: Tensor, moved: Tensor) -> list[str]:
-        """How far from the target the particles began and ended."""
+    def report(self, x: Tensor, moved: Tensor, weights: np.ndarray | None = None) -> list[str]:
+        """How far from the target, whose points have these weights, the particles began and ended."""
         if self.target is None:
             return []
-        y = torch.as_tensor(np.array(self.target[:: -(-len(self.target) // COMPARED)])).flatten(1)
+        rows = np.arange(0, len(self.target), -(-len(self.target) // COMPARED))
+        if weights is not None:  # as many points, drawn by their weights
+            rows = np.random.default_rng(0).choice(len(self.target), COMPARED, p=weights / weights.sum())
+        y = torch.as_tensor(np.array(self.target[rows])).flatten(1)
         before, after = (energy_distance(p[:: -(-len(p) // COMPARED)].cpu().flatten(1), y) for p in (x, moved))
         return [f"energy distance to the target: {before:.4g} before, {after:.4g} after (0: none)"]
 
@@ -93,7 +101,7 @@ def read_clouds(source: str, target: str | None, n: int | None, seed: int, stand
     Raises:
         UserError: If one cannot be read, or the two do not fit together.
     """
-    there = None if target is None else read(target, n or SOME, seed + 1)
+    there = None if target is None else read(target, n or SOME, (seed + 1) % 2**63)
     here = _normal(there, n or SOME, seed) if source == "normal" else read(source, n or SOME, seed)
     for raw in (here, there):
         if raw is not None and len(raw.train) < 2:
@@ -117,8 +125,11 @@ def read_clouds(source: str, target: str | None, n: int | None, seed: int, stand
         return Cloud(x, y, form)
     order = there.order(here.columns, here.name)
     mean = std = None
-    if standardise or (standardise is None and here.columns is not None):
+    in_units = standardise or (standardise is None and here.columns is not None)
+    if in_units or not isinstance(values, np.memmap):
         mean, std = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
+        if not in_units:
+            mean, std = np.where(abs(mean) > FAR * std, mean, 0.0), np.ones_like(std)
         std[std == 0] = 1
         values = (values - mean) / std
     if not isinstance(values, np.memmap):
@@ -128,7 +139,7 @@ def read_clouds(source: str, target: str | None, n: int | None, seed: int, stand
     elif order != list(range(values.shape[1])):
         raise UserError("a target in a file has its columns in the source's order")
     x = _rows(here, n, seed)
-    if mean is not None and std is not None and source != "normal":
+    if mean is not None and std is not None and not (in_units and source == "normal"):
         x = (x - mean) / std
     given = (None, None) if mean is None or std is None else (tuple(mean.tolist()), tuple(std.tolist()))
     form = Form((x.shape[1],), "ND", here.dtypes, *given, here.columns)

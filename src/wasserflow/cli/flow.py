@@ -140,7 +140,7 @@ def run(argv: Sequence[str]) -> None:
     _write_log(looks, flags.log)
     if flags.gif:
         cloud.animate(clouds, flags.gif)
-    print("\n".join([*cloud.report(x, moved), f"{len(x):,} points -> {flags.out}"]))
+    print("\n".join([*cloud.report(x, moved, _weights(flags.weights)), f"{len(x):,} points -> {flags.out}"]))
 
 
 def _check(flags: FlowFlags) -> None:
