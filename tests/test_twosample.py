@@ -65,11 +65,19 @@ def test_p_values(function):
         (X, np.full((4, 3), np.nan), {}, "second sample holds"),
         (X, Y, {"permutations": -1}, "permutations"),
         (X, Y, {"seed": 0.5}, "seed"),
+        (X + 1j, Y, {}, "first sample holds complex numbers"),
+        (X, torch.from_numpy(Y + 1j), {}, "second sample holds complex numbers"),
+        (X, Y.astype(object), {}, "second sample holds object, not numbers"),
+        (X.astype(str), Y, {}, "first sample holds <U32, not numbers"),
     ],
 )
 def test_bad_samples(x, y, more, message):
     with pytest.raises(UserError, match=message):
         wf.mmd(x, y, **more)
+
+
+def test_numbers_of_any_order_of_bytes():
+    assert wf.mmd(X.astype(">f8"), Y.astype(">f4").astype(np.longdouble)).value == pytest.approx(wf.mmd(X, Y).value)
 
 
 @pytest.mark.parametrize("unit", [1e-13, 1.0, 1e13])

@@ -136,6 +136,11 @@ def check_finite(points: Tensor, whose: str) -> None:
 
 def _normalised(weights: Tensor, count: int) -> Tensor:
     weights = wide(weights.detach())
-    if weights.shape != (count,) or not (weights >= 0).all() or not 0 < weights.sum() < torch.inf:
-        raise UserError(f"weights must be {count} numbers >= 0 with a positive sum, not {tuple(weights.shape)}")
+    if weights.shape != (count,):
+        raise UserError(f"weights must be {count} numbers, one for each point, not {tuple(weights.shape)}")
+    if (bad := ~(weights >= 0)).any():
+        row = int(bad.nonzero()[0])
+        raise UserError(f"weights must be numbers >= 0, and number {row} is {weights[row].item()}")
+    if not 0 < weights.sum() < torch.inf:
+        raise UserError(f"weights must have a positive, finite sum, not {weights.sum().item():g}")
     return weights / weights.sum()

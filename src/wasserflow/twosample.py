@@ -127,7 +127,9 @@ def _orders(size: int, permutations: int, seed: int) -> list[Tensor]:
 def _pair(x: Array, y: Array) -> tuple[Tensor, Tensor]:
     both = []
     for name, array in (("first", x), ("second", y)):
-        points = array.detach().cpu() if isinstance(array, Tensor) else torch.from_numpy(np.ascontiguousarray(array))
+        points = array.detach().cpu() if isinstance(array, Tensor) else _tensor(np.asarray(array), name)
+        if points.is_complex():
+            raise UserError(f"the {name} sample holds complex numbers: give their parts as columns")
         points = points.double()[:, None] if points.ndim == 1 else points.double()
         if points.ndim != 2 or len(points) < 2:
             raise UserError(f"the {name} sample must be (N, d) with N of 2 at least, not {tuple(points.shape)}")
@@ -136,3 +138,9 @@ def _pair(x: Array, y: Array) -> tuple[Tensor, Tensor]:
     if both[0].shape[1] != both[1].shape[1]:
         raise UserError(f"the samples have {both[0].shape[1]} and {both[1].shape[1]} columns: they must have the same")
     return both[0], both[1]
+
+
+def _tensor(array: np.ndarray, name: str) -> Tensor:
+    if array.dtype.kind not in "fiubc":
+        raise UserError(f"the {name} sample holds {array.dtype}, not numbers: convert it with astype")
+    return torch.from_numpy(np.ascontiguousarray(array, np.complex128 if array.dtype.kind == "c" else np.float64))

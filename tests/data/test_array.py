@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,12 @@ def test_vectors_return_in_their_units(tmp_path, dtype, order):
     np.testing.assert_allclose(back, in_order(array), rtol=1e-3 if dtype == "float16" else 1e-6)
 
 
+def test_more_than_double_precision_is_read_as_double():
+    dataset = load(vectors(dtype=np.longdouble))
+    assert dataset.form.dtypes == ("float64",)
+    assert dataset.fingerprint == load(vectors(dtype=np.longdouble).astype(np.float64)).fingerprint
+
+
 def test_vectors_are_standardised_by_the_training_split():
     dataset = load(vectors())
     x = dataset.train.x.double()
@@ -158,6 +165,20 @@ class TestNpz:
         np.testing.assert_array_equal(dataset.test.x[:, 0], test)
         assert label(dataset.test) == [0, 1, 0, 1, 0, 1, 0]
         assert (len(dataset.train), len(dataset.validation)) == (36, 4)
+
+    def test_its_own_test_split_may_have_no_labels(self, tmp_path):
+        train, test = images(5, 5), images(5, 5, seed=1)[:7]
+        np.savez(tmp_path / "a.npz", x_train=train, x_test=test, y_train=np.arange(N) % 2)
+        dataset = load(tmp_path / "a.npz")
+        assert dataset.classes == ("0", "1")
+        assert len(label(dataset.train)) == 36
+        assert dataset.test.label is None
+
+    def test_what_is_no_array_is_named(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+            file.writestr("readme.txt", "hello")
+        with pytest.raises(UserError, match=r"holds readme\.txt, which is no array"):
+            load(tmp_path / "a.npz")
 
     def test_a_single_array_needs_no_name(self, tmp_path):
         np.savez(tmp_path / "a.npz", vectors())

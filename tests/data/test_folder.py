@@ -100,6 +100,15 @@ def test_train_and_test_folders_are_the_split(tmp_path):
     assert (len(dataset.train), len(dataset.validation)) == (N - 2, 2)
 
 
+def test_a_split_may_have_capitals(tmp_path):
+    array = pixels(N + 5, 6, 6)
+    for low, folder in ((True, tmp_path / "low"), (False, tmp_path / "high")):
+        tops = ("train", "test") if low else ("Train", "TEST")
+        fill(folder, array, [f"{tops[i >= N]}/{'ab'[i % 2]}/{i:03}.png" for i in range(N + 5)])
+    assert load(tmp_path / "high").fingerprint == load(tmp_path / "low").fingerprint
+    assert load(tmp_path / "high").classes == ("a", "b")
+
+
 def test_train_alone_holds_out_a_tenth(tmp_path):
     names = [f"train/{'ab'[i % 2]}/{i}.png" for i in range(N)]
     dataset = load(fill(tmp_path, pixels(N, 6, 6), names))
@@ -346,6 +355,16 @@ def test_a_byte_that_flipped_in_a_zip_is_seen(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"b\.zip is truncated or corrupt"):
         load(path, skip_corrupt=True)
+
+
+def test_a_zip_with_backslashes_has_folders(tmp_path):
+    folder = fill(tmp_path / "a", pixels(N, 6, 6), [f"{'ab'[i % 2]}/{i:03}.png" for i in range(N)])
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        for path in sorted(folder.rglob("*.png")):
+            file.writestr(str(path.relative_to(folder)).replace("/", "\\"), path.read_bytes())
+        file.writestr("..", "nothing")
+    assert load(tmp_path / "b.zip").fingerprint == load(folder).fingerprint
+    assert load(tmp_path / "b.zip").classes == ("a", "b")
 
 
 def test_names_that_climb_and_links_in_a_zip_do_no_harm(tmp_path, caplog):

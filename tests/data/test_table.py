@@ -1,11 +1,16 @@
 """Tables keep names, types and units; what is not a number is named by column and row."""
 
+import json
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from pyarrow import csv, parquet
 
 from wasserflow.data import load, read_samples
+from wasserflow.data.write import write_samples
 from wasserflow.errors import UserError
 
 N = 60
@@ -53,9 +58,44 @@ def test_a_single_column_of_whole_numbers_is_rounded_not_cut(tmp_path):
     assert sorted(back[:, 0].tolist()) == list(range(100))
 
 
-def test_samples_beyond_a_type_s_range_stay_in_it(tmp_path):
-    import torch
+def test_the_index_of_pandas_is_no_column(tmp_path):
+    index = pa.array(np.arange(N))
+    written = table().append_column("__index_level_0__", index).append_column("id", index)
+    known = {"index_columns": ["__index_level_0__", "id"], "columns": []}
+    path = tmp_path / "a.parquet"
+    parquet.write_table(written.replace_schema_metadata({"pandas": json.dumps(known)}), path)
+    parquet.write_table(table(), tmp_path / "b.parquet")
+    assert load(path).form.columns == ("height (cm)", "children", "small", "single", "member")
+    assert load(path).fingerprint == load(tmp_path / "b.parquet").fingerprint
+    ranged = {"index_columns": [{"kind": "range", "name": None, "start": 0, "stop": N, "step": 1}]}
+    parquet.write_table(table().replace_schema_metadata({"pandas": json.dumps(ranged)}), path)
+    assert load(path).fingerprint == load(tmp_path / "b.parquet").fingerprint
 
+
+def test_decimals_are_numbers(tmp_path):
+    price = [Decimal(i * 25) / 100 for i in range(N)]
+    parquet.write_table(pa.table({"price": pa.array(price, pa.decimal128(10, 2))}), tmp_path / "a.parquet")
+    dataset = load(tmp_path / "a.parquet")
+    assert dataset.form.dtypes == ("float64",)
+    back = np.concatenate([dataset.form.to_data(s.x) for s in (dataset.train, dataset.validation, dataset.test)])
+    np.testing.assert_allclose(np.sort(back[:, 0]), np.arange(N) / 4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
+def test_the_largest_whole_numbers_do_not_wrap(tmp_path, kind, suffix):
+    most = np.iinfo(kind).max
+    column = np.concatenate([np.full(N // 2, most, kind), np.arange(N // 2, dtype=kind)])
+    parquet.write_table(pa.table({"a": column}), tmp_path / "a.parquet")
+    form = load(tmp_path / "a.parquet").form
+    write_samples([torch.tensor([[9.0], [0.0]])], 2, form, tmp_path / f"out{suffix}")
+    read = {".csv": lambda p: csv.read_csv(p)["a"].to_numpy(), ".npy": lambda p: np.load(p)[:, 0]}
+    got = read.get(suffix, lambda p: parquet.read_table(p)["a"].to_numpy())(tmp_path / f"out{suffix}")
+    assert most - 2048 <= int(got[0]) <= most
+    assert got.dtype == kind or suffix == ".csv"
+
+
+def test_samples_beyond_a_type_s_range_stay_in_it(tmp_path):
     path = tmp_path / "a.parquet"
     parquet.write_table(table().select(["small", "member"]), path)
     low, high = load(path).form.to_data(torch.tensor([[-50.0, -50.0], [50.0, 50.0]]))
@@ -88,6 +128,8 @@ def rows(line, at=5, header="a,b"):
         ("a,b\n" + "\n".join(f"7,{i}" for i in range(30)), "does not vary in column 'a'"),
         ("a,b\n" + "\n".join(f",{i}" for i in range(30)), "column 'a' is empty"),
         ("\xff\xfe\x00garbage", "bad.csv"),
+        ("a\n" + "\n".join(["", "1", "2"] * 10), "column 'a' has no value in row 1"),
+        ("a\n" + "\n".join(str(2**60 + i) for i in range(30)), f"varies little around {2**60}.* take {2**60} off"),
     ],
 )
 def test_unusable_tables_are_named(tmp_path, text, says):

@@ -69,7 +69,7 @@ def _is_zip(archive: Path) -> bool:
 
 
 def _parts(name: str) -> Name:
-    # Nothing is written anywhere, so a name that climbs out of the archive is only a name.
+    # Nothing is written anywhere, so a name that climbs out of the archive is only a name; of ".." alone none is left.
     return tuple(part for part in name.split("/") if part not in ("", ".", ".."))
 
 
@@ -78,17 +78,18 @@ def _tarred(archive: Path) -> Iterator[Member]:
         for member in tar:
             link = member.issym() or member.islnk()
             file = tar.extractfile(member) if member.isreg() else None
-            if link or file is not None:
-                yield _parts(member.name), link, member.size, bytes if file is None else file.read
+            if (link or file is not None) and (parts := _parts(member.name)):
+                yield parts, link, member.size, bytes if file is None else file.read
         _check_end(tar)
 
 
 def _zipped(archive: Path) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
-            if not member.is_dir():
+            parts = _parts(member.filename.replace("\\", "/"))  # as some programs for Windows write it
+            if parts and not member.is_dir():
                 link = stat.S_ISLNK(member.external_attr >> 16)
-                yield _parts(member.filename), link, member.file_size, partial(_unzip, archive, file, member)
+                yield parts, link, member.file_size, partial(_unzip, archive, file, member)
 
 
 def _unzip(archive: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -40,7 +40,7 @@ def from_array(
         array: uint8 ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``, or floating-point ``(N, d)``.
         name: How an error message calls it.
         test: Its own test split, in the same form.
-        labels: Those of ``array``, then those of ``test``; or none.
+        labels: Those of ``array``, then those of ``test``; or the first alone, or none.
 
     Returns:
         The samples, not yet split.
@@ -48,6 +48,7 @@ def from_array(
     Raises:
         UserError: The type or the axes are none of these.
     """
+    array, test = _at_most_double(array), None if test is None else _at_most_double(test)
     x, layout = _read_axes(array, name)
     held_out = None
     if test is not None:
@@ -62,7 +63,7 @@ def from_array(
         if part is not None and len(code) != len(part):
             raise UserError(f"{name} has {len(part)} samples and {len(code)} labels: one for each is needed.")
     train = Part(x, codes[0] if codes else None)
-    own = None if held_out is None else Part(held_out, codes[1] if codes else None)
+    own = None if held_out is None else Part(held_out, codes[1] if len(codes) > 1 else None)
     return Raw(name, train, layout, (array.dtype.name,), own, classes=classes)
 
 
@@ -79,8 +80,8 @@ def read_npz(path: Path) -> Raw:
         return from_array(next(iter(arrays.values())), str(path))
     if "x_train" in keys:
         test = arrays[keys["x_test"]] if "x_test" in keys else None
-        wanted = ["y_train"] if test is None else ["y_train", "y_test"]
-        labels = tuple(arrays[keys[key]] for key in wanted) if all(key in keys for key in wanted) else ()
+        wanted = ["y_train"] if test is None or "y_test" not in keys else ["y_train", "y_test"]
+        labels = tuple(arrays[keys[key]] for key in wanted) if "y_train" in keys else ()
         return from_array(arrays[keys["x_train"]], str(path), test, labels)
     found = [keys[key] for key in ("images", "x", "data") if key in keys]
     if len(found) != 1:
@@ -95,6 +96,11 @@ def read_npz(path: Path) -> Raw:
 def read_idx_file(path: Path) -> Raw:
     """The array in an idx file."""
     return from_array(read_idx(path), str(path))
+
+
+def _at_most_double(array: np.ndarray) -> np.ndarray:
+    """The array, in double precision where it has more, which PyTorch has not."""
+    return array.astype(np.float64) if array.dtype.kind == "f" and array.dtype.itemsize > 8 else array
 
 
 def _read_axes(array: np.ndarray, name: str) -> tuple[np.ndarray, str]:
@@ -138,6 +144,8 @@ def _load_archive(path: Path) -> dict[str, np.ndarray]:
         raise _bad(path, error) from error
     if not arrays:
         raise UserError(f"{path} holds no arrays.")
+    if other := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise UserError(f"{path} holds {other[0]}, which is no array: save arrays alone, with np.savez.")
     return arrays
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from wasserflow.errors import UserError, unknown
 from wasserflow.record import read_as
 
-__all__ = ["Dataset", "Form", "Split", "check_finite"]
+__all__ = ["Dataset", "Form", "Split", "check_finite", "value_range"]
 
 
 def check_finite(samples: Tensor) -> None:
@@ -89,7 +89,7 @@ class Form:
             values = values * np.asarray(self.std) + np.asarray(self.mean)
         types = [np.dtype(name) for name in self.dtypes]
         whole = [kind.kind in "iub" for kind in types]
-        ranges = np.array([_range(kind) for kind in types])
+        ranges = np.array([value_range(kind) for kind in types])
         values = np.where(whole, np.rint(values), values).clip(ranges[:, 0], ranges[:, 1])
         return values.astype(types[0]) if len(types) == 1 else values
 
@@ -168,10 +168,11 @@ class Dataset:
         return splits[name]
 
 
-def _range(kind: np.dtype) -> tuple[float, float]:
-    """The least and the greatest value of a number type."""
+def value_range(kind: np.dtype) -> tuple[float, float]:
+    """The least and the greatest value of a number type, as floats within it."""
     if kind.kind == "b":
         return 0.0, 1.0
     if kind.kind in "iu":
-        return float(np.iinfo(kind).min), float(np.iinfo(kind).max)
+        most = float(np.iinfo(kind).max)  # that of 64 bits is rounded up, and one more would wrap
+        return float(np.iinfo(kind).min), most if int(most) <= np.iinfo(kind).max else float(np.nextafter(most, 0))
     return -np.inf, np.inf

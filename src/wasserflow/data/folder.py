@@ -1,7 +1,7 @@
 """A folder of images, or the same inside an archive, which is read from end to end and never unpacked.
 
-What the names of folders say: ``train/`` and ``test/`` at the top are the split, the first folders below are
-classes. A single folder around everything says nothing.
+What the names of folders say: ``train/`` and ``test/`` at the top, in capitals or not, are the split, the first folders
+below are classes. A single folder around everything says nothing.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def visible(source: Path, name: Name) -> bool:
 def _sort_out(source: Path, rows: dict[Name, int], pictures: np.ndarray) -> Raw:
     """Split and labels, as the names of the folders say."""
     named = dict(sorted(rows.items()))
-    while len(tops := {name[0] for name in named}) == 1 and "train" not in tops and all(len(n) > 1 for n in named):
+    while len(tops := {n[0].lower() for n in named}) == 1 and "train" not in tops and all(len(n) > 1 for n in named):
         named = {name[1:]: row for name, row in named.items()}
     train, test = named, {}
     # Next to other classes "train" is a class (of vehicles); alone or beside "test" it is a split.
@@ -115,7 +115,7 @@ def _sort_out(source: Path, rows: dict[Name, int], pictures: np.ndarray) -> Raw:
                 f"{source} has train/{' and test/' if 'test' in tops else ''} at its top, and {min(others)} "
                 "beside: move that into one of them or elsewhere (validation is held out of train/)."
             )
-        train, test = ({name[1:]: row for name, row in named.items() if name[0] == top} for top in ("train", "test"))
+        train, test = ({n[1:]: row for n, row in named.items() if n[0].lower() == top} for top in ("train", "test"))
     label, classes = None, None
     if all(len(name) > 1 for name in (*train, *test)):
         folders = {row: name[0] for name, row in (*train.items(), *test.items())}

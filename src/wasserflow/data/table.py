@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["read_csv", "read_parquet"]
 
+EXACT = 1024
+"""Steps of double precision, at the largest number of a column, that its range must have."""
+
 
 def read_csv(path: Path) -> Raw:
     """A table separated by commas, whose first row names the columns.
@@ -35,6 +38,8 @@ def read_csv(path: Path) -> Raw:
     try:
         table = csv.read_csv(path)
         names = table.column_names
+        if len(names) == 1:  # there an empty line is a row without a value
+            table = csv.read_csv(path, parse_options=csv.ParseOptions(ignore_empty_lines=False))
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a table that can be read: {_first_line(error)}.") from error
     if all(_is_number(name) for name in names):
@@ -45,7 +50,7 @@ def read_csv(path: Path) -> Raw:
 
 
 def read_parquet(path: Path) -> Raw:
-    """A parquet file; as `read_csv` otherwise."""
+    """A parquet file; as `read_csv` otherwise. The index of a table that pandas wrote is no column."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -57,10 +62,14 @@ def read_parquet(path: Path) -> Raw:
         if error.errno is not None:
             raise
         raise UserError(f"{path} is truncated, corrupt or no parquet file: {_first_line(error)}.") from error
-    return _from_table(table, path)
+    known = table.schema.pandas_metadata or {}
+    index = [name for name in known.get("index_columns", ()) if name in table.column_names]
+    return _from_table(table.drop_columns(index), path)
 
 
 def _from_table(table: pa.Table, path: Path) -> Raw:
+    import pyarrow as pa
+
     if not table.num_rows or not table.num_columns:
         raise UserError(f"{path} is an empty table: it has {table.num_columns} columns and no rows.")
     for index, (name, times) in enumerate(Counter(table.column_names).items()):
@@ -71,7 +80,8 @@ def _from_table(table: pa.Table, path: Path) -> Raw:
     values = np.empty((table.num_rows, table.num_columns), np.float64)
     for index, name in enumerate(table.column_names):
         values[:, index] = _numbers(table.column(index), name, path)
-    dtypes = tuple(np.dtype(field.type.to_pandas_dtype()).name for field in table.schema)
+    exact = pa.types.is_decimal  # such numbers become floating-point
+    dtypes = tuple("float64" if exact(f.type) else np.dtype(f.type.to_pandas_dtype()).name for f in table.schema)
     return Raw(str(path), Part(values), "ND", dtypes, columns=tuple(table.column_names))
 
 
@@ -80,7 +90,7 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
     import pyarrow as pa
 
     where = f"{path}: column {name!r}"
-    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
     if pa.types.is_null(column.type):
         raise UserError(f"{where} is empty: leave it out.")
     if not any(is_kind(column.type) for is_kind in numeric):
@@ -90,7 +100,14 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
         raise UserError(f"{where} has no value in row {row}: fill it in or leave the row out.")
-    values = column.to_numpy().astype(np.float64)
+    whole = column.to_numpy()
+    values = whole.astype(np.float64)
+    if whole.dtype.kind in "iu" and np.ptp(values) < EXACT * np.spacing(np.abs(values).max()):
+        least = int(whole.min())
+        if least != int(whole.max()):
+            raise UserError(
+                f"{where} varies little around {least}, beyond what floats can tell apart: take {least} off."
+            )
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise UserError(f"{where} holds {values[bad[0]]} in row {bad[0] + 1}: fill it in or leave the row out.")

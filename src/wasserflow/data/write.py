@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from wasserflow.data.dataset import Form
+from wasserflow.data.dataset import Form, value_range
 from wasserflow.errors import UserError
 from wasserflow.files import whole_or_nothing
 
@@ -93,10 +93,7 @@ def _column(values: np.ndarray, kind: str) -> np.ndarray:
     dtype = np.dtype(kind)
     if dtype.kind == "b":
         return values > 0.5
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        values = np.clip(values, float(limits.min), float(limits.max))
-    return values.astype(dtype)
+    return values.clip(*value_range(dtype)).astype(dtype)
 
 
 def _write_folder(arrays: Iterator[np.ndarray], n: int, path: Path) -> None:
