@@ -11,7 +11,6 @@ from torch import Tensor
 
 from wasserflow.cli.sampling import parse
 from wasserflow.data import read_samples
-from wasserflow.data.dataset import check_finite
 from wasserflow.data.write import check_target, write_samples
 from wasserflow.errors import UserError
 from wasserflow.plot import draw_samples
@@ -70,10 +69,7 @@ def run(argv: Sequence[str]) -> None:
         _blend(model, load(flags.blend, device=flags.device), 0.5 if flags.share is None else flags.share)
     samples = model.stream(n, seed=flags.seed, batch=flags.batch, start=start, **settings)
     if picture:
-        drawn = torch.cat(list(samples))
-        check_finite(drawn)
-        in_units = drawn if folder.form.is_image else torch.from_numpy(folder.form.to_data(drawn))
-        draw_samples(in_units, flags.out)
+        draw_samples(folder.form.to_picture(torch.cat(list(samples))), flags.out)
     else:
         write_samples(samples, n, folder.form, flags.out)
     folder.remember(model)

@@ -13,13 +13,7 @@ from torch import Tensor
 from wasserflow.errors import UserError, unknown
 from wasserflow.record import read_as
 
-__all__ = ["Dataset", "Form", "Split", "check_finite", "value_range"]
-
-
-def check_finite(samples: Tensor) -> None:
-    """Raise a `UserError` if a value is not finite: no type of number or picture would show it."""
-    if not samples.isfinite().all():
-        raise UserError("the samples are not finite: the training diverged, train again with lower learning rates")
+__all__ = ["Dataset", "Form", "Split", "value_range"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class Form:
         Raises:
             UserError: If a value is not finite.
         """
-        check_finite(samples)
+        _check_drawn(samples)
         if self.is_image:
             pixels = samples.detach().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
             if self.layout == "NHW":
@@ -92,6 +86,15 @@ class Form:
         ranges = np.array([value_range(kind) for kind in types])
         values = np.where(whole, np.rint(values), values).clip(ranges[:, 0], ranges[:, 1])
         return values.astype(types[0]) if len(types) == 1 else values
+
+    def to_picture(self, samples: Tensor) -> Tensor:
+        """What a picture of samples of model space shows: images as they are, points in the data's units.
+
+        Raises:
+            UserError: If a value is not finite.
+        """
+        _check_drawn(samples)
+        return samples.detach().cpu() if self.is_image else torch.from_numpy(self.to_data(samples))
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for the run's record."""
@@ -166,6 +169,12 @@ class Dataset:
         if name not in splits:
             raise unknown("split", name, splits)
         return splits[name]
+
+
+def _check_drawn(samples: Tensor) -> None:
+    """Raise a `UserError` if a value is not finite: no type of number or picture would show it."""
+    if not samples.isfinite().all():
+        raise UserError("the samples are not finite: the training diverged, train again with lower learning rates")
 
 
 def value_range(kind: np.dtype) -> tuple[float, float]:

@@ -229,12 +229,11 @@ def _draw(trainer: Trainer, run: Run) -> None:
     if not samples.isfinite().all():
         raise _diverged("a sample", trainer, run)
     path = run.samples / f"{trainer.progress.images:012d}.png"
+    shown = run.form.to_picture(samples)
     if plane:  # kept, so that `wasserflow plot` can draw where they went
-        points = run.form.to_data(samples)
         with whole_or_nothing(path.with_suffix(".npy")) as unfinished:
-            np.save(unfinished, points)
-        samples = torch.from_numpy(points)
-    draw_samples(samples, path)
+            np.save(unfinished, shown.numpy())
+    draw_samples(shown, path)
 
 
 def _stop_if_diverged(line: Line, trainer: Trainer, run: Run) -> None:
