@@ -125,10 +125,27 @@ def test_a_target_in_a_file_gives_the_same_field(name, tmp_path, monkeypatch):
     monkeypatch.setattr("wasserflow.target.BLOCK", 14)
     np.save(tmp_path / "y.npy", Y.numpy())
     mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
-    for weights in (None, WEIGHTS):
+    for weights in (None, WEIGHTS, WEIGHTS * (WEIGHTS > 0.3)):
         in_memory, filed = (FIELDS[name](y, weights=weights) for y in (Y, mapped))
         torch.testing.assert_close(filed(X), in_memory(X))
         torch.testing.assert_close(filed.energy(X), in_memory.energy(X))
+
+
+def test_points_of_a_file_without_weight_are_left_out(tmp_path):
+    """KALE on what is left; a sketch that would have met such points alone; a batch; a weight that float32 lacks."""
+    rows = torch.arange(6.0)[:, None]
+    np.save(tmp_path / "y.npy", rows.numpy())
+    mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
+    weights = torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0, 1e-50], **F64)
+    left = KALEField(rows[[1, 3]], 0.1, Gaussian(1.0), weights=weights[[1, 3]])
+    for target in (rows, mapped):
+        field = KALEField(target, 0.1, Gaussian(1.0), weights=weights)
+        torch.testing.assert_close(field(rows + 0.5), left(rows + 0.5))
+        torch.testing.assert_close(field.energy(rows), left.energy(rows))
+        samples = Samples(target, weights, batch=1)
+        assert len(samples) == 2
+        torch.testing.assert_close(samples.sketch(rows, 1), (rows[[1]], torch.ones(1)))
+        assert {torch.as_tensor(samples.draw(rows).points).item() for _ in range(50)} == {1.0, 3.0}
 
 
 def test_batches_are_fresh_weighted_and_seeded():
