@@ -137,6 +137,21 @@ def test_toys_weights_batches_and_noise(done, points):
     done("flow", "--source", "normal", "--target", "ring", "--out", "c.parquet", "-n", "100", *QUICK)
 
 
+def test_a_score_that_fails_on_the_way_keeps_the_particles(run, points):
+    Path("later.py").write_text("left = [7]\n\ndef score(x):\n    left[0] -= 1\n    return -x * (1 / left[0])\n")
+    said = run("flow", "--source", "a.npy", "--target", "later.py:score", "--field", "svgd", "--out", "c.npy")
+    assert said.code == 2
+    assert "score fails in line 5 of later.py" in said.err
+    assert "ZeroDivisionError" in said.err
+    assert np.load("c.npy").shape == (200, 2)
+
+
+def test_the_largest_seed(done, here):
+    """Toys on both sides, noise and slices: every stream that a flow draws from."""
+    words = ["--source", "ring", "--target", "two-moons", "--field", "sliced", "--noise", "0.1", "-n", "50", *QUICK]
+    done("flow", *words, "--out", "c.npy", "--seed", 2**63 - 1)
+
+
 def test_same_seed_same_points(done, points):
     for name in ("c.npy", "d.npy"):
         done("flow", *points, "--field", "sliced", "--noise", "0.1", "--out", name)
@@ -214,6 +229,12 @@ def test_bad_files(refused, points):
     svgd = ["flow", "--source", "a.npy", "--field", "svgd", "--out", "c.npy", "--target"]
     assert "ZeroDivisionError" in refused(*svgd, "broken.py:score")
     assert "say which function" in refused(*svgd, "broken.py")
+    Path("raises.py").write_text("def score(x):\n    return shift(x)\n\ndef shift(x):\n    return -x + y\n")
+    for field in ("svgd", "ksd"):
+        said = refused(*svgd, "raises.py:score", "--field", field)
+        assert "score fails in line 5 of raises.py at points (200, 2): NameError: name 'y' is not defined" in said
+    Path("few.py").write_text("def score():\n    pass\n")
+    assert "score fails in few.py at points (200, 2): TypeError: score() takes 0" in refused(*svgd, "few.py:score")
     Path("fine.py").write_text("def score(x):\n    return -x\n")
     assert "Did you mean score" in refused(*svgd, "fine.py:scor")
     wide = [word if word not in ("a.npy", "b.npy") else "wide.npy" for word in points]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from runpy import run_path
+from traceback import extract_tb
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ def read_clouds(source: str, target: str | None, n: int | None, seed: int, stand
     Raises:
         UserError: If one cannot be read, or the two do not fit together.
     """
-    there = None if target is None else read(target, n or SOME, seed + 1)
+    there = None if target is None else read(target, n or SOME, (seed + 1) % 2**63)
     here = _normal(there, n or SOME, seed) if source == "normal" else read(source, n or SOME, seed)
     for raw in (here, there):
         if raw is not None and len(raw.train) < 2:
@@ -155,7 +156,22 @@ def density(words: str) -> Callable[[Tensor], Tensor]:
     functions = [key for key, value in names.items() if callable(value) and not key.startswith("_")]
     if not callable(names.get(name)):
         raise unknown(f"function of {path}", name, functions)
-    return names[name]
+    return _guarded(names[name], path, name)
+
+
+def _guarded(function: Callable[[Tensor], Tensor], path: str, name: str) -> Callable[[Tensor], Tensor]:
+    """The user's function, whose errors are the user's too."""
+
+    def guarded(x: Tensor) -> Tensor:
+        try:
+            return function(x)
+        except Exception as error:
+            lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == path]
+            where = f"line {lines[-1]} of {path}" if lines else path
+            what = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+            raise UserError(f"{name} fails in {where} at points {tuple(x.shape)}: {what}") from error
+
+    return guarded
 
 
 def _normal(there: Raw | None, n: int, seed: int) -> Raw:
