@@ -146,6 +146,26 @@ def test_a_score_that_fails_on_the_way_keeps_the_particles(run, points):
     assert np.load("c.npy").shape == (200, 2)
 
 
+def test_the_report_weights_the_target(done, points):
+    """By the definition, pair by pair; equal weights change nothing; one point with all the weight has no pairs."""
+    x, y = np.load("a.npy").astype(float), np.load("b.npy").astype(float)
+    w, words = RNG.random(150), ["--field", "sliced", "--step-size", "0.3", "--out", "c.npy"]
+    given = {"none": w * 0 + 1, "some": w, "one": np.eye(150)[3]}
+    told = {}
+    for name, weights in given.items():
+        np.save("w.npy", weights)
+        said = done("flow", *points, *words, "--weights", "w.npy")
+        moved, p = np.load("c.npy").astype(float), weights / weights.sum()
+        told[name] = [float(word) for word in said.split("weighted target: ")[1].split()[:3:2]]
+        for cloud, value in zip((x, moved), told[name], strict=True):
+            xx, yy, xy = (np.linalg.norm(a[:, None] - b, axis=2) for a, b in ((cloud, cloud), (y, y), (cloud, y)))
+            same = xx.sum() / (200 * 200 if name == "one" else 200 * 199)
+            within = 0 if name == "one" else p @ yy @ p / (1 - p @ p)
+            assert value == pytest.approx(2 * xy.mean(0) @ p - same - within, rel=1e-3, abs=1e-5)
+    said = done("flow", *points, *words)
+    assert float(said.split("the target: ")[1].split()[0]) == told["none"][0]
+
+
 def test_the_largest_seed(done, here):
     """Toys on both sides, noise and slices: every stream that a flow draws from."""
     words = ["--source", "ring", "--target", "two-moons", "--field", "sliced", "--noise", "0.1", "-n", "50", *QUICK]

@@ -15,9 +15,11 @@ from wasserflow.data.dataset import Form
 from wasserflow.data.raw import Raw
 from wasserflow.data.toy import TOYS, log_density
 from wasserflow.data.write import check_target, write_samples
+from wasserflow.discrepancy import mmd_squared
 from wasserflow.errors import UserError, unknown
-from wasserflow.metric import energy_distance
+from wasserflow.kernel import Energy
 from wasserflow.plot import cloud_frames, draw_samples, image_grid, save_gif
+from wasserflow.target import Samples
 
 __all__ = ["Cloud", "density", "read_clouds"]
 
@@ -72,13 +74,16 @@ class Cloud:
             frames = cloud_frames(clouds, around=torch.cat([clouds[0], clouds[-1]]))  # neither end is cut off
         save_gif(frames, gif)
 
-    def report(self, x: Tensor, moved: Tensor) -> list[str]:
-        """How far from the target the particles began and ended."""
+    def report(self, x: Tensor, moved: Tensor, weights: np.ndarray | None = None) -> list[str]:
+        """How far the particles began and ended from the target, whose points may be weighted."""
         if self.target is None:
             return []
-        y = torch.as_tensor(np.array(self.target[:: -(-len(self.target) // COMPARED)])).flatten(1)
-        before, after = (energy_distance(p[:: -(-len(p) // COMPARED)].cpu().flatten(1), y) for p in (x, moved))
-        return [f"energy distance to the target: {before:.4g} before, {after:.4g} after (0: none)"]
+        x, moved = (p[:: -(-len(p) // COMPARED)].cpu().flatten(1).double() for p in (x, moved))
+        y, shares = Samples(self.target, weights).sketch(x, COMPARED)
+        pairs = bool(shares.square().sum() < 1)  # else one point has all the weight
+        before, after = (mmd_squared(p, y, Energy(), pairs, shares).item() for p in (x, moved))
+        whose = "target" if weights is None else "weighted target"
+        return [f"energy distance to the {whose}: {before:.4g} before, {after:.4g} after (0: none)"]
 
 
 def read_clouds(source: str, target: str | None, n: int | None, seed: int, standardise: bool | None) -> Cloud:
