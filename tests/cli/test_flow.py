@@ -146,6 +146,48 @@ def test_a_score_that_fails_on_the_way_keeps_the_particles(run, points):
     assert np.load("c.npy").shape == (200, 2)
 
 
+@pytest.mark.parametrize("field", [["energy"], ["mmd"], ["sliced"], ["kale"], ["ratio"], ["mmd", "--kernel", "linear"]])
+def test_points_far_from_zero_move_as_those_around_it(done, here, field):
+    """An offset of 4e7 in one column, where float32 has steps of 4; float64 takes it off these points exactly."""
+    offset = np.array([4e7, 0])
+    a, b = (np.round(RNG.standard_normal((n, 2)) * 1024) / 1024 for n in (200, 75))
+    said = []
+    for name, shift in (("near", 0), ("far", offset)):
+        np.save("a.npy", a + shift)
+        np.save("b.npy", np.concatenate([b, -b]) + shift)
+        words = ["--source", "a.npy", "--target", "b.npy", "--field", *field, *QUICK]
+        said.append(done("flow", *words, "--out", f"{name}.npy").splitlines()[:-1])
+    assert said[0] == said[1]
+    near, far = np.load("near.npy"), np.load("far.npy")
+    assert far.dtype == np.float64
+    np.testing.assert_allclose(far - offset, near, atol=1e-8)
+
+
+def test_points_around_zero_stay_as_they_are_to_the_bit(done, points):
+    """A flow of one vanishing step; and normal noise stays at its distance from a target that is far."""
+    done("flow", *points, "--steps", "1", "--step-size", "1e-30", "--out", "c.npy")
+    np.testing.assert_array_equal(np.load("c.npy"), np.load("a.npy"))
+    np.save("b.npy", np.load("b.npy") + 4e7)
+    words = ["--source", "normal", "--target", "b.npy", "--kernel", "linear", "--steps", "1", "--step-size", "0.5"]
+    done("flow", *words, "--out", "c.npy")
+    np.testing.assert_allclose(np.load("c.npy"), 2e7, atol=10)
+
+
+def test_points_that_must_stay_far_from_zero_are_refused(refused, done, points, monkeypatch):
+    """A score knows where it is, so do KALE and DrMMD of the linear kernel, and a large file is not rewritten."""
+    np.save("far.npy", np.load("b.npy") + 4e7)
+    Path("score.py").write_text("def score(x):\n    return 4e7 - x\n")
+    says = "far.npy lies 8e+07 standard deviations from 0"
+    assert says in refused(
+        "flow", "--source", "far.npy", "--target", "score.py:score", "--field", "svgd", "--out", "c.npy"
+    )
+    far = ["flow", "--source", "far.npy", "--target", "far.npy", "--out", "c.npy", *QUICK]
+    assert says in refused(*far, "--field", "kale", "--kernel", "linear")
+    monkeypatch.setattr("wasserflow.cli.cloud.IN_MEMORY", 0)
+    assert says in refused(*far, "--field", "sliced")
+    done("flow", *points, "--field", "sliced", "--out", "c.npy")
+
+
 def test_the_report_weights_the_target(done, points):
     """By the definition, pair by pair; equal weights change nothing; one point with all the weight has no pairs."""
     x, y = np.load("a.npy").astype(float), np.load("b.npy").astype(float)

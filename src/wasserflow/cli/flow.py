@@ -96,7 +96,8 @@ def run(argv: Sequence[str]) -> None:
     scored = flags.field in ("svgd", "ksd")
     target = density(flags.target) if scored else None
     there = None if scored else flags.target
-    cloud = read_clouds(flags.source, there, flags.points, flags.seed, flags.standardise)
+    origin = flags.kernel == "linear" and flags.field in ("kale", "drmmd")
+    cloud = read_clouds(flags.source, there, flags.points, flags.seed, flags.standardise, origin)
     cloud.check_out(flags.out, flags.gif)
     x = cloud.particles.to(device)
     weights = _weights(flags.weights)
