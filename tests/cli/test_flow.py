@@ -201,7 +201,7 @@ def test_the_report_weights_the_target(done, points):
         told[name] = [float(word) for word in said.split("weighted target: ")[1].split()[:3:2]]
         for cloud, value in zip((x, moved), told[name], strict=True):
             xx, yy, xy = (np.linalg.norm(a[:, None] - b, axis=2) for a, b in ((cloud, cloud), (y, y), (cloud, y)))
-            same = xx.sum() / (200 * 200 if name == "one" else 200 * 199)
+            same = xx.sum() / (200 * 199)
             within = 0 if name == "one" else p @ yy @ p / (1 - p @ p)
             assert value == pytest.approx(2 * xy.mean(0) @ p - same - within, rel=1e-3, abs=1e-5)
     said = done("flow", *points, *words)

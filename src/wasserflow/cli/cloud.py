@@ -15,9 +15,8 @@ from wasserflow.data.dataset import Form
 from wasserflow.data.raw import Raw
 from wasserflow.data.toy import TOYS, log_density
 from wasserflow.data.write import check_target, write_samples
-from wasserflow.discrepancy import mmd_squared
 from wasserflow.errors import UserError, unknown
-from wasserflow.kernel import Energy
+from wasserflow.metric import energy_distance
 from wasserflow.plot import cloud_frames, draw_samples, image_grid, save_gif
 from wasserflow.target import Samples
 
@@ -89,8 +88,7 @@ class Cloud:
             return []
         x, moved = (p[:: -(-len(p) // COMPARED)].cpu().flatten(1).double() for p in (x, moved))
         y, shares = Samples(self.target, weights).sketch(x, COMPARED)
-        pairs = bool(shares.square().sum() < 1)  # else one point has all the weight
-        before, after = (mmd_squared(p, y, Energy(), pairs, shares).item() for p in (x, moved))
+        before, after = (energy_distance(p, y, shares) for p in (x, moved))
         whose = "target" if weights is None else "weighted target"
         return [f"energy distance to the {whose}: {before:.4g} before, {after:.4g} after (0: none)"]
 
