@@ -127,6 +127,25 @@ def test_distances_far_from_the_origin_in_float32():
     torch.testing.assert_close(same.double(), exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kernel", [Gaussian(0.3), InverseMultiquadric(), RationalQuadratic()], ids=str)
+def test_gradient_of_distances_lost_to_rounding_in_float32(kernel):
+    """Two clusters 6,000 apart: squared distances within one come out as +-4, and no force is beyond L |z - p|."""
+    side = torch.tensor([[3000.0, 0.0], [-3000.0, 0.0]]).repeat(50, 1)
+    x = side + cloud(100, 2, 0).float()
+    v = kernel.gradient(x, x, torch.full((100,), 0.01))
+    near = torch.cdist(x[::2], x[::2], compute_mode="donot_use_mm_for_euclid_dist").sum(1) / 100
+    assert (v[::2].norm(dim=1) <= kernel.lipschitz * (near + 0.01)).all()
+
+
+@pytest.mark.parametrize("kernel", [Gaussian(60.0), InverseMultiquadric(60.0), RationalQuadratic(scale=60.0)], ids=str)
+def test_gradient_in_float32_at_a_hundredth_of_the_width(kernel):
+    side = torch.tensor([[3000.0, 0.0], [-3000.0, 0.0]], **F64).repeat(50, 1)
+    x, weights = (side + cloud(100, 2, 0, 60.0)).float(), torch.full((100,), 0.01)
+    exact = kernel.gradient(x.double(), x.double(), weights.double())
+    error = kernel.gradient(x, x, weights).double() - exact
+    assert error.norm() < 0.02 * exact.norm()
+
+
 @pytest.mark.parametrize(("n", "d"), [(40, 5), (500, 64), (1000, 784)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ties_are_exactly_zero(n, d, dtype):

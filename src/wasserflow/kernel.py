@@ -169,8 +169,8 @@ class Custom(Kernel):
 class Radial(Kernel):
     """A function of the squared distance ``s = |x - y|^2``; a subclass gives ``profile`` and ``slope``.
 
-    Squared distances are differences, which float32 has to some 1e-6 of the cloud's squared radius: where the kernel is
-    a thousandth as wide as the cloud, give points in float64.
+    In float32 s errs by some 1e-6 of the points' squared distance from their mean: where what matters is finer than a
+    hundredth of the clouds' width (s is then wrong by a per cent and more), give points in float64.
     """
 
     invariant = True
@@ -183,7 +183,7 @@ class Radial(Kernel):
         raise NotImplementedError
 
     def slope(self, s: Tensor) -> Tensor:
-        """``dk/ds``, elementwise, 0 at infinity; may overwrite ``s``, which rounding may have left just below 0."""
+        """``dk/ds``, elementwise, 0 at infinity; may overwrite ``s``."""
         raise NotImplementedError
 
     @property
@@ -233,8 +233,8 @@ class Radial(Kernel):
         sums = z.new_zeros(len(z), z.shape[1] + 1)
         for rows, cols in tiles(len(z), len(points), z.device):
             s = left[rows] @ right[:, cols]
-            # Two points that are one have no force: as if they were infinitely far apart.
-            s = s if self.smooth else torch.threshold_(s, 0.0, inf)
+            # Rounding may leave s below 0. Two points that are one have no force: as if infinitely far apart.
+            s = s.clamp_(min=0) if self.smooth else torch.threshold_(s, 0.0, inf)
             sums[rows].addmm_(self.slope(s), moments[cols])
         return sums[:, -1:] * z - sums[:, :-1]
 
@@ -326,7 +326,7 @@ class InverseMultiquadric(Radial):
 
     def slope(self, s: Tensor) -> Tensor:
         """``-(c^2 + s)^(-3/2) / 2``."""
-        inverse = s.clamp_(min=0).add_(self.width**2).rsqrt_()
+        inverse = s.add_(self.width**2).rsqrt_()
         return (inverse.square() * inverse).mul_(-0.5)
 
 
@@ -354,7 +354,6 @@ class RationalQuadratic(Radial):
 
     def slope(self, s: Tensor) -> Tensor:
         """``-sum_alpha (1 + s / (2 alpha l^2))^(-alpha - 1) / (2 l^2)``."""
-        s = s.clamp_(min=0)
         total = reduce(torch.Tensor.add_, (self._log(s, a).mul_(-a - 1).exp_() for a in self.alphas))
         return total.mul_(-0.5 / self.scale**2)
 

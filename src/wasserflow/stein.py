@@ -28,42 +28,38 @@ def score_of(target: Density, x: Tensor) -> Tensor:
     """The score at points (N, d), with shape (N, d): of a function that gives it, or by autograd of a log density.
 
     Raises:
-        UserError: If the function fails, gives neither, a value without a graph where its derivative is needed, or
-            numbers that are not finite.
+        UserError: If the function gives neither, or numbers that are not finite; or if x requires a gradient and none
+            can be had of the score. That a score is constant cannot be told from one that has lost its graph: no law on
+            R^d has one, and who wants it adds ``0 * x``, or gives the log density.
     """
     graph = x.requires_grad
     with torch.enable_grad():
         points = x if graph else x.detach().requires_grad_()
-        value = _value(target, points, graph)
-        if value.shape == x.shape:
-            score = value
-        elif value.shape == x.shape[:1]:
-            (score,) = torch.autograd.grad(value.sum(), points, create_graph=graph)
+        value = target(points)
+        shape = value.shape if isinstance(value, Tensor) else None
+        if shape == x.shape:
+            score = value.to(x)
+            if graph and _slope(score, points) is None:
+                raise UserError(
+                    "the target's score cannot be differentiated, as ksd needs it to be, because no operation of torch "
+                    "leads from the points to it: compute it without NumPy, detach and no_grad, or give the log density"
+                )
+        elif shape == x.shape[:1]:
+            score = _slope(value, points, graph)
+            if score is None:
+                raise UserError(
+                    "the target's log density cannot be differentiated, because no operation of torch leads from the "
+                    "points to it: compute it without NumPy, detach and no_grad, or give the score"
+                )
         else:
+            given = f"type {type(value).__name__}" if shape is None else f"shape {tuple(shape)}"
             raise UserError(
-                f"the target gave shape {tuple(value.shape)} at points {tuple(x.shape)}: it must give the score, with "
-                f"their shape, or the log density, with shape ({len(x)},)"
+                f"the target gave {given} at points {tuple(x.shape)}: it must give a tensor, the score, with their "
+                f"shape, or the log density, with shape ({len(x)},)"
             )
     if not score.isfinite().all():
         raise UserError("the target's score is not finite at some particles: start where its density is positive")
     return score if graph else score.detach()
-
-
-def _value(target: Density, points: Tensor, graph: bool) -> Tensor:
-    """What the user's function gives, with a graph to the points where it is differentiated."""
-    try:
-        value = target(points)
-        shape = value.shape
-    except UserError:
-        raise
-    except Exception as error:  # whatever a function of the user's may raise
-        raise UserError(f"the target fails at points {tuple(points.shape)}: {type(error).__name__}: {error}") from error
-    if (graph or shape == points.shape[:1]) and not value.requires_grad:
-        raise UserError(
-            "the target's value has no gradient: compute it by torch operations on the points, without detach or NumPy "
-            "(a constant score as 0 * x + c)"
-        )
-    return value
 
 
 class SteinKernel(Kernel):
@@ -182,6 +178,13 @@ def _smooth(kernel: Kernel, x: Tensor, t: float | None = None) -> Radial:
     if not bound.smooth:
         raise UserError("the kernel Stein discrepancy needs a smooth kernel: Gaussian, inverse multiquadric, ...")
     return bound
+
+
+def _slope(value: Tensor, x: Tensor, graph: bool = False) -> Tensor | None:
+    """The derivative of the value's sum in x; None where x has no part in it."""
+    if not value.requires_grad:
+        return None
+    return torch.autograd.grad(value.sum(), x, create_graph=graph, retain_graph=True, allow_unused=True)[0]
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ class Samples:
     Args:
         points: Shape (M, *), M >= 1. A memory-mapped array (``np.load(path, mmap_mode="r")``) stays in its file and is
             read in blocks whenever it is needed.
-        weights: Shape (M,), non-negative; scaled to sum 1. Equal by default. Points whose weight is 0 are left out.
+        weights: Shape (M,), non-negative; scaled to sum 1. Equal by default. Points whose weight is 0 in float32 are
+            left out.
         batch: Stand at every step for all points by so many of them, drawn afresh (with the weights' probabilities).
         seed: Of that choice.
 
@@ -52,22 +53,22 @@ class Samples:
         if isinstance(self.points, Tensor):
             check_finite(self.points, "the target")
         self.weights = None if weights is None else _normalised(torch.as_tensor(weights), len(self.points))
-        self._kept: np.ndarray | None = None  # rows of an array in a file, where some are left out
-        if self.weights is not None and not self.weights.all():
-            kept = self.weights > 0
+        self._kept: np.ndarray | None = None
+        """The rows of a file that count; None: all."""
+        if self.weights is not None and not (kept := self.weights >= torch.finfo(torch.float32).tiny).all():
+            self.weights = self.weights[kept]
             if isinstance(self.points, Tensor):
                 self.points = self.points[kept.to(self.points.device)]
             else:
-                self._kept = kept.cpu().numpy().nonzero()[0]
-            self.weights = self.weights[kept]
+                self._kept = kept.nonzero().flatten().cpu().numpy()
         if batch is not None and batch < 1:
             raise UserError(f"batch must be at least 1, not {batch}")
-        self.batch = batch if batch is not None and batch < len(self.points) else None
+        self.batch = batch if batch is not None and batch < len(self) else None
         self._rng = np.random.default_rng(seed)
         self._cache: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
-        return len(self.points if self._kept is None else self._kept)
+        return len(self.points) if self._kept is None else len(self._kept)
 
     def draw(self, like: Tensor) -> "Samples":
         """The points of this step: all of them, or a fresh batch."""
@@ -118,7 +119,8 @@ class Samples:
     def _rows(self, rows: slice | np.ndarray) -> Tensor:
         if isinstance(self.points, Tensor):
             return self.points[torch.from_numpy(rows).to(self.points.device) if isinstance(rows, np.ndarray) else rows]
-        points = torch.from_numpy(np.array(self.points[rows if self._kept is None else self._kept[rows]]))
+        rows = rows if self._kept is None else self._kept[rows]
+        points = torch.from_numpy(np.array(self.points[rows]))
         check_finite(points, "the target")
         return points
 

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -138,42 +137,81 @@ def test_toys_weights_batches_and_noise(done, points):
     done("flow", "--source", "normal", "--target", "ring", "--out", "c.parquet", "-n", "100", *QUICK)
 
 
-def test_the_distance_told_is_that_to_the_weighted_target(done, points):
-    b = np.load("b.npy")
-    weights = (b[:, 0] > 3).astype(float)
-    np.save("w.npy", weights)
-    np.save("kept.npy", b[weights > 0])
-    said = [
-        done("flow", "--source", "a.npy", "--target", *words, *QUICK, "--field", "energy", "--out", "c.npy")
-        for words in (["b.npy", "--weights", "w.npy"], ["kept.npy"])
-    ]
-    weighted, kept = (np.array([float(x) for x in re.findall(r"([\d.]+) (?:before|after)", words)]) for words in said)
-    assert len(kept) == 2
-    np.testing.assert_allclose(weighted, kept, atol=0.05)
+def test_a_score_that_fails_on_the_way_keeps_the_particles(run, points):
+    Path("later.py").write_text("left = [7]\n\ndef score(x):\n    left[0] -= 1\n    return -x * (1 / left[0])\n")
+    said = run("flow", "--source", "a.npy", "--target", "later.py:score", "--field", "svgd", "--out", "c.npy")
+    assert said.code == 2
+    assert "score fails in line 5 of later.py" in said.err
+    assert "ZeroDivisionError" in said.err
+    assert np.load("c.npy").shape == (200, 2)
 
 
-def test_far_from_zero_points_keep_their_digits(done, points):
-    """Moved by 2^26 on both sides, the flow is the same one: float32 would see steps of 8."""
-    np.save("a.npy", np.load("a.npy").astype(np.float64))
-    for name in ("a", "b"):
-        np.save(f"{name}-far.npy", np.load(f"{name}.npy") + 2.0**26)
-    for far in ("", "-far"):
-        for field in ("energy", "ratio"):
-            ends = ["--source", f"a{far}.npy", "--target", f"b{far}.npy", "--field", field]
-            done("flow", *ends, *QUICK, "--out", f"{field}{far}.npy")
-    np.testing.assert_allclose(np.load("energy-far.npy") - 2.0**26, np.load("energy.npy"), atol=1e-4)
-    near, before = (np.abs((np.load(x) - np.load("b-far.npy").mean(0)).mean(0)) for x in ("ratio-far.npy", "a-far.npy"))
-    assert (near < before / 2).all()
+@pytest.mark.parametrize("field", [["energy"], ["mmd"], ["sliced"], ["kale"], ["ratio"], ["mmd", "--kernel", "linear"]])
+def test_points_far_from_zero_move_as_those_around_it(done, here, field):
+    """An offset of 4e7 in one column, where float32 has steps of 4; float64 takes it off these points exactly."""
+    offset = np.array([4e7, 0])
+    a, b = (np.round(RNG.standard_normal((n, 2)) * 1024) / 1024 for n in (200, 75))
+    said = []
+    for name, shift in (("near", 0), ("far", offset)):
+        np.save("a.npy", a + shift)
+        np.save("b.npy", np.concatenate([b, -b]) + shift)
+        words = ["--source", "a.npy", "--target", "b.npy", "--field", *field, *QUICK]
+        said.append(done("flow", *words, "--out", f"{name}.npy").splitlines()[:-1])
+    assert said[0] == said[1]
+    near, far = np.load("near.npy"), np.load("far.npy")
+    assert far.dtype == np.float64
+    np.testing.assert_allclose(far - offset, near, atol=1e-8)
 
 
-def test_the_largest_seed(done, points):
-    done("flow", *points, "--seed", str(2**63 - 1), "--out", "c.npy")
+def test_points_around_zero_stay_as_they_are_to_the_bit(done, points):
+    """A flow of one vanishing step; and normal noise stays at its distance from a target that is far."""
+    done("flow", *points, "--steps", "1", "--step-size", "1e-30", "--out", "c.npy")
+    np.testing.assert_array_equal(np.load("c.npy"), np.load("a.npy"))
+    np.save("b.npy", np.load("b.npy") + 4e7)
+    words = ["--source", "normal", "--target", "b.npy", "--kernel", "linear", "--steps", "1", "--step-size", "0.5"]
+    done("flow", *words, "--out", "c.npy")
+    np.testing.assert_allclose(np.load("c.npy"), 2e7, atol=10)
 
 
-def test_a_target_that_fails_is_the_users(refused, here):
-    Path("target.py").write_text("def score(x):\n    return x + missing\n")
-    words = ["flow", "--source", "normal", "--target", "target.py:score", "--field", "svgd", "--out", "c.npy"]
-    assert "name 'missing' is not defined" in refused(*words)
+def test_points_that_must_stay_far_from_zero_are_refused(refused, done, points, monkeypatch):
+    """A score knows where it is, so do KALE and DrMMD of the linear kernel, and a large file is not rewritten."""
+    np.save("far.npy", np.load("b.npy") + 4e7)
+    Path("score.py").write_text("def score(x):\n    return 4e7 - x\n")
+    says = "far.npy lies 8e+07 standard deviations from 0"
+    assert says in refused(
+        "flow", "--source", "far.npy", "--target", "score.py:score", "--field", "svgd", "--out", "c.npy"
+    )
+    far = ["flow", "--source", "far.npy", "--target", "far.npy", "--out", "c.npy", *QUICK]
+    assert says in refused(*far, "--field", "kale", "--kernel", "linear")
+    monkeypatch.setattr("wasserflow.cli.cloud.IN_MEMORY", 0)
+    assert says in refused(*far, "--field", "sliced")
+    done("flow", *points, "--field", "sliced", "--out", "c.npy")
+
+
+def test_the_report_weights_the_target(done, points):
+    """By the definition, pair by pair; equal weights change nothing; one point with all the weight has no pairs."""
+    x, y = np.load("a.npy").astype(float), np.load("b.npy").astype(float)
+    w, words = RNG.random(150), ["--field", "sliced", "--step-size", "0.3", "--out", "c.npy"]
+    given = {"none": w * 0 + 1, "some": w, "one": np.eye(150)[3]}
+    told = {}
+    for name, weights in given.items():
+        np.save("w.npy", weights)
+        said = done("flow", *points, *words, "--weights", "w.npy")
+        moved, p = np.load("c.npy").astype(float), weights / weights.sum()
+        told[name] = [float(word) for word in said.split("weighted target: ")[1].split()[:3:2]]
+        for cloud, value in zip((x, moved), told[name], strict=True):
+            xx, yy, xy = (np.linalg.norm(a[:, None] - b, axis=2) for a, b in ((cloud, cloud), (y, y), (cloud, y)))
+            same = xx.sum() / (200 * 199)
+            within = 0 if name == "one" else p @ yy @ p / (1 - p @ p)
+            assert value == pytest.approx(2 * xy.mean(0) @ p - same - within, rel=1e-3, abs=1e-5)
+    said = done("flow", *points, *words)
+    assert float(said.split("the target: ")[1].split()[0]) == told["none"][0]
+
+
+def test_the_largest_seed(done, here):
+    """Toys on both sides, noise and slices: every stream that a flow draws from."""
+    words = ["--source", "ring", "--target", "two-moons", "--field", "sliced", "--noise", "0.1", "-n", "50", *QUICK]
+    done("flow", *words, "--out", "c.npy", "--seed", 2**63 - 1)
 
 
 def test_same_seed_same_points(done, points):
@@ -253,6 +291,12 @@ def test_bad_files(refused, points):
     svgd = ["flow", "--source", "a.npy", "--field", "svgd", "--out", "c.npy", "--target"]
     assert "ZeroDivisionError" in refused(*svgd, "broken.py:score")
     assert "say which function" in refused(*svgd, "broken.py")
+    Path("raises.py").write_text("def score(x):\n    return shift(x)\n\ndef shift(x):\n    return -x + y\n")
+    for field in ("svgd", "ksd"):
+        said = refused(*svgd, "raises.py:score", "--field", field)
+        assert "score fails in line 5 of raises.py at points (200, 2): NameError: name 'y' is not defined" in said
+    Path("few.py").write_text("def score():\n    pass\n")
+    assert "score fails in few.py at points (200, 2): TypeError: score() takes 0" in refused(*svgd, "few.py:score")
     Path("fine.py").write_text("def score(x):\n    return -x\n")
     assert "Did you mean score" in refused(*svgd, "fine.py:scor")
     wide = [word if word not in ("a.npy", "b.npy") else "wide.npy" for word in points]

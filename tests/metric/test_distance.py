@@ -205,6 +205,19 @@ def test_tiles_cover_every_row_once_and_change_nothing(monkeypatch: pytest.Monke
     assert energy_distance(a, b) == pytest.approx(whole[1], rel=1e-12)
 
 
+def test_weights_of_the_energy_distance():
+    """Equal weights are none; by the definition, pair by pair; a single point is one that has all the weight."""
+    x, y, w = gauss(20, 3), gauss(15, 3, seed=1) + 1, gauss(15, seed=2).square()
+    w = w / w.sum()
+    assert energy_distance(x, y, torch.full((15,), 1 / 15)) == pytest.approx(energy_distance(x, y), rel=1e-6)
+    xx, yy, xy = ((a[:, None] - b).norm(dim=2) for a, b in ((x, x), (y, y), (x, y)))
+    truth = 2 * xy.mean(0) @ w - xx.sum() / (20 * 19) - w @ yy @ w / (1 - w @ w)
+    assert energy_distance(x, y, w) == pytest.approx(truth.item(), rel=1e-10)
+    to_one = 2 * xy[:, 3].mean() - xx.sum() / (20 * 19)
+    assert energy_distance(x, y, torch.eye(15)[3]) == pytest.approx(to_one.item(), rel=1e-10)
+    assert energy_distance(x, y[3:4], torch.ones(1)) == pytest.approx(to_one.item(), rel=1e-10)
+
+
 @pytest.mark.parametrize("function", [frechet, kernel_distance, sliced_wasserstein, energy_distance, log_chamfer])
 def test_wrong_shapes_and_too_few_points(function):
     with pytest.raises(ValueError, match="one length"):

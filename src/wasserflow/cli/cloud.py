@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from runpy import run_path
+from traceback import extract_tb
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from wasserflow.data.write import check_target, write_samples
 from wasserflow.errors import UserError, unknown
 from wasserflow.metric import energy_distance
 from wasserflow.plot import cloud_frames, draw_samples, image_grid, save_gif
+from wasserflow.target import Samples
 
 __all__ = ["Cloud", "density", "read_clouds"]
 
@@ -24,7 +26,10 @@ IN_MEMORY = 2**30
 """Bytes up to which a target is taken into memory; a larger .npy file is read in blocks, at every step."""
 
 FAR = 100
-"""Standard deviations from 0 beyond which points are measured from their mean: float32 has 7 digits."""
+"""Standard deviations from 0 beyond which a column of points is moved there: float32 keeps seven digits in all."""
+
+TOO_FAR = 10**6
+"""Those beyond which float32 cannot tell points apart any more, where they cannot be moved."""
 
 COMPARED = 5000
 SHOWN = 10_000
@@ -34,9 +39,10 @@ TILES = 36
 
 @dataclass(frozen=True)
 class Cloud:
-    """Particles and target in model space: images in [-1, 1], tables in standard deviations, points as they are.
+    """Particles and target in model space.
 
-    Points so far from 0 that float32 would lose their digits are measured from the target's mean.
+    Images are in [-1, 1], tables in standard deviations, points as they are, less the target's mean in a column where
+    that is far from 0.
 
     Args:
         particles: float32, (N, *).
@@ -57,16 +63,14 @@ class Cloud:
     def write(self, moved: Tensor, out: Path) -> None:
         """Write the particles in the source's own form, or draw them."""
         if out.suffix.lower() == ".png":
-            points = moved.cpu() if self.form.is_image else torch.from_numpy(self.form.to_data(moved))
-            draw_samples(points[:SHOWN] if not self.form.is_image else points[:100], out)
+            draw_samples(self.form.to_picture(moved[: 100 if self.form.is_image else SHOWN]), out)
         else:
             write_samples([moved.cpu()], len(moved), self.form, out)
 
     def shown(self, particles: Tensor) -> Tensor:
         """Those that an animation shows, in the data's units."""
-        if self.form.is_image:
-            return particles[:TILES].cpu()
-        return torch.from_numpy(self.form.to_data(particles[:: -(-len(particles) // SHOWN)]))
+        every = -(-len(particles) // SHOWN)
+        return self.form.to_picture(particles[:TILES] if self.form.is_image else particles[::every])
 
     def animate(self, clouds: list[Tensor], gif: Path) -> None:
         """Write the clouds as an animation."""
@@ -77,18 +81,19 @@ class Cloud:
         save_gif(frames, gif)
 
     def report(self, x: Tensor, moved: Tensor, weights: np.ndarray | None = None) -> list[str]:
-        """How far from the target, whose points have these weights, the particles began and ended."""
+        """How far the particles began and ended from the target, whose points may be weighted."""
         if self.target is None:
             return []
-        rows = np.arange(0, len(self.target), -(-len(self.target) // COMPARED))
-        if weights is not None:  # as many points, drawn by their weights
-            rows = np.random.default_rng(0).choice(len(self.target), COMPARED, p=weights / weights.sum())
-        y = torch.as_tensor(np.array(self.target[rows])).flatten(1)
-        before, after = (energy_distance(p[:: -(-len(p) // COMPARED)].cpu().flatten(1), y) for p in (x, moved))
-        return [f"energy distance to the target: {before:.4g} before, {after:.4g} after (0: none)"]
+        x, moved = (p[:: -(-len(p) // COMPARED)].cpu().flatten(1).double() for p in (x, moved))
+        y, shares = Samples(self.target, weights).sketch(x, COMPARED)
+        before, after = (energy_distance(p, y, shares) for p in (x, moved))
+        whose = "target" if weights is None else "weighted target"
+        return [f"energy distance to the {whose}: {before:.4g} before, {after:.4g} after (0: none)"]
 
 
-def read_clouds(source: str, target: str | None, n: int | None, seed: int, standardise: bool | None) -> Cloud:
+def read_clouds(
+    source: str, target: str | None, n: int | None, seed: int, standardise: bool | None, origin: bool = False
+) -> Cloud:
     """Read both ends of a flow and bring them into one space.
 
     Args:
@@ -97,6 +102,7 @@ def read_clouds(source: str, target: str | None, n: int | None, seed: int, stand
         n: Points of a toy, a picture or ``normal``, and the most that are moved; None: 2,000, and all.
         seed: Of those.
         standardise: Whether columns are measured in the target's standard deviations; None: those of tables are.
+        origin: Whether the field depends on where 0 is: points that are not standardised then stay where they are.
 
     Raises:
         UserError: If one cannot be read, or the two do not fit together.
@@ -112,7 +118,9 @@ def read_clouds(source: str, target: str | None, n: int | None, seed: int, stand
         form = Form((here.train.x.shape[1],), "ND", here.dtypes, columns=here.columns)
         if here.layout != "ND":
             raise UserError("a target known by its score moves vectors, not images")
-        return Cloud(torch.from_numpy(_rows(here, n, seed).astype(np.float32)), None, form)
+        x = _rows(here, n, seed)
+        _check_near(x, here.name)
+        return Cloud(torch.from_numpy(x.astype(np.float32)), None, form)
     if (here.layout == "ND") != (there.layout == "ND") or here.train.x.shape[1:] != there.train.x.shape[1:]:
         raise UserError(
             f"{here.name} has samples of shape {here.train.x.shape[1:]} and {there.name} of shape "
@@ -124,25 +132,24 @@ def read_clouds(source: str, target: str | None, n: int | None, seed: int, stand
         x, y = (form.to_model(torch.from_numpy(np.array(v, order="C"))) for v in (_rows(here, n, seed), values))
         return Cloud(x, y, form)
     order = there.order(here.columns, here.name)
-    mean = std = None
-    in_units = standardise or (standardise is None and here.columns is not None)
-    if in_units or not isinstance(values, np.memmap):
+    x, mean, std = _rows(here, n, seed), np.zeros(len(order)), np.ones(len(order))
+    scaled = standardise or (standardise is None and here.columns is not None)
+    if scaled:
         mean, std = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
-        if not in_units:
-            mean, std = np.where(abs(mean) > FAR * std, mean, 0.0), np.ones_like(std)
         std[std == 0] = 1
-        values = (values - mean) / std
-    if not isinstance(values, np.memmap):
-        values = torch.from_numpy(np.asarray(values, np.float32)[:, order])
-        if mean is not None and std is not None:
-            mean, std = mean[order], std[order]
-    elif order != list(range(values.shape[1])):
+    elif origin or isinstance(values, np.memmap):
+        _check_near(values, there.name)
+    else:
+        mean, spread = _rough(values)
+        mean[np.abs(mean) <= FAR * spread] = 0  # ordinary points stay as they are, to the bit
+    if scaled or not isinstance(values, np.memmap):
+        values = torch.from_numpy(_moved(values, mean, std)[:, order])
+    elif order != list(range(len(order))):
         raise UserError("a target in a file has its columns in the source's order")
-    x = _rows(here, n, seed)
-    if mean is not None and std is not None and not (in_units and source == "normal"):
-        x = (x - mean) / std
-    given = (None, None) if mean is None or std is None else (tuple(mean.tolist()), tuple(std.tolist()))
-    form = Form((x.shape[1],), "ND", here.dtypes, *given, here.columns)
+    mean, std = mean[order], std[order]
+    if source != "normal" or not scaled:
+        x = _moved(x, mean, std)
+    form = Form((x.shape[1],), "ND", here.dtypes, tuple(mean.tolist()), tuple(std.tolist()), here.columns)
     return Cloud(torch.from_numpy(np.ascontiguousarray(x, np.float32)), values, form)
 
 
@@ -166,7 +173,22 @@ def density(words: str) -> Callable[[Tensor], Tensor]:
     functions = [key for key, value in names.items() if callable(value) and not key.startswith("_")]
     if not callable(names.get(name)):
         raise unknown(f"function of {path}", name, functions)
-    return names[name]
+    return _guarded(names[name], path, name)
+
+
+def _guarded(function: Callable[[Tensor], Tensor], path: str, name: str) -> Callable[[Tensor], Tensor]:
+    """The user's function, whose errors are the user's too."""
+
+    def guarded(x: Tensor) -> Tensor:
+        try:
+            return function(x)
+        except Exception as error:
+            lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == path]
+            where = f"line {lines[-1]} of {path}" if lines else path
+            what = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+            raise UserError(f"{name} fails in {where} at points {tuple(x.shape)}: {what}") from error
+
+    return guarded
 
 
 def _normal(there: Raw | None, n: int, seed: int) -> Raw:
@@ -188,6 +210,29 @@ def _rows(raw: Raw, most: int | None, seed: int) -> np.ndarray:
     if most is not None and count > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
     return np.asarray(raw.train.x[rows])
+
+
+def _moved(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Points in float32, moved and scaled before in float64: what float32 keeps are the digits that tell them apart."""
+    if mean.any() or (std != 1).any():
+        values = (values - mean) / std
+    return values.astype(np.float32)
+
+
+def _rough(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the columns, from a few thousand points."""
+    few = np.asarray(values[:: -(-len(values) // COMPARED)], np.float64)
+    return few.mean(0), few.std(0)
+
+
+def _check_near(values: np.ndarray, name: str) -> None:
+    """Raise a `UserError` where points (N, d) that stay where they are cannot be told apart in float32."""
+    mean, std = map(np.linalg.norm, _rough(values))
+    if mean > TOO_FAR * std > 0:
+        raise UserError(
+            f"{name} lies {mean / std:.0e} standard deviations from 0, where float32 cannot tell its points apart: "
+            "take an offset off it, its mean say, first"
+        )
 
 
 def _all(raw: Raw) -> np.ndarray:

@@ -96,10 +96,12 @@ def run(argv: Sequence[str]) -> None:
     scored = flags.field in ("svgd", "ksd")
     target = density(flags.target) if scored else None
     there = None if scored else flags.target
-    cloud = read_clouds(flags.source, there, flags.points, flags.seed, flags.standardise)
+    origin = flags.kernel == "linear" and flags.field in ("kale", "drmmd")
+    cloud = read_clouds(flags.source, there, flags.points, flags.seed, flags.standardise, origin)
     cloud.check_out(flags.out, flags.gif)
     x = cloud.particles.to(device)
-    field, step_size = _field(flags, x, target or cloud.target)
+    weights = _weights(flags.weights)
+    field, step_size = _field(flags, x, target or cloud.target, weights)
     if not 0 < _now(step_size) < float("inf"):
         raise UserError(
             "these points suggest no step size: they coincide, or lie so far apart that squares overflow; bring them "
@@ -140,7 +142,7 @@ def run(argv: Sequence[str]) -> None:
     _write_log(looks, flags.log)
     if flags.gif:
         cloud.animate(clouds, flags.gif)
-    print("\n".join([*cloud.report(x, moved, _weights(flags.weights)), f"{len(x):,} points -> {flags.out}"]))
+    print("\n".join([*cloud.report(x, moved, weights), f"{len(x):,} points -> {flags.out}"]))
 
 
 def _check(flags: FlowFlags) -> None:
@@ -170,7 +172,7 @@ def _check(flags: FlowFlags) -> None:
             raise UserError(f"cannot write {path}: there is no folder {path.parent}")
 
 
-def _field(flags: FlowFlags, x: Any, target: Any) -> tuple[Any, float | Callable[[int], float]]:
+def _field(flags: FlowFlags, x: Any, target: Any, weights: Any) -> tuple[Any, float | Callable[[int], float]]:
     """The field, and the step size within its stable range where none is given."""
     import torch
 
@@ -191,7 +193,7 @@ def _field(flags: FlowFlags, x: Any, target: Any) -> tuple[Any, float | Callable
         field = (SVGDField if flags.field == "svgd" else KSDField)(target, kernel)
         fastest = field(x).flatten(1).norm(dim=1).max().item()  # steep scores ask for small steps
         return field, flags.step_size or min(0.1, 0.1 * x.std(0).mean().item() / max(fastest, 1e-9))
-    given: dict[str, Any] = {"batch": flags.batch, "seed": flags.seed, "weights": _weights(flags.weights)}
+    given: dict[str, Any] = {"batch": flags.batch, "seed": flags.seed, "weights": weights}
     match flags.field:
         case "mmd" | "energy":
             field = MMDField(target, Energy(flags.r) if flags.field == "energy" else kernel, **given)

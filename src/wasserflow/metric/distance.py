@@ -156,7 +156,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, *, projections: int = 512, seed: in
     return (squared / projections) ** 0.5
 
 
-def energy_distance(x: Tensor, y: Tensor) -> float:
+def energy_distance(x: Tensor, y: Tensor, weights: Tensor | None = None) -> float:
     r"""Energy distance :math:`2 E|X - Y| - E|X - X'| - E|Y - Y'|` with Euclidean norms.
 
     Means over pairs of *different* points estimate the last two terms (the U-statistic), so the value is unbiased:
@@ -165,7 +165,8 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
     Args:
         x: Points, shape ``(N, d)``, N >= 2.
-        y: Points, shape ``(M, d)``, M >= 2.
+        y: Points, shape ``(M, d)``, M >= 2, or with weights M >= 1.
+        weights: Of y, shape ``(M,)``, non-negative with sum 1; equal by default.
 
     Returns:
         The distance, in units of the points.
@@ -173,10 +174,10 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
     References:
         Energy statistics: A class of statistics based on distances (Szekely and Rizzo, 2013).
     """
-    x, y = _pair(x, y, least=2)
-    n, m = len(x), len(y)
-    within_x, within_y = _distances(x, x) / (n * (n - 1)), _distances(y, y) / (m * (m - 1))
-    return 2 * _distances(x, y) / (n * m) - within_x - within_y
+    x, y = _pair(x, y, least=2 if weights is None else 1)
+    q = x.new_full((len(x),), 1 / len(x))
+    p = y.new_full((len(y),), 1 / len(y)) if weights is None else weights.to(y)
+    return 2 * _distance(x, y, q, p) - _distance_within(x, q) - _distance_within(y, p)
 
 
 def log_chamfer(x: Tensor, y: Tensor) -> float:
@@ -255,7 +256,14 @@ def _cubic(x: Tensor, y: Tensor, d: int) -> Tensor:
     return inner * inner.square()
 
 
-def _distances(x: Tensor, y: Tensor) -> float:
-    """Sum of all distances; centred first, which keeps the matrix form of the squared distance accurate."""
+def _distance(x: Tensor, y: Tensor, q: Tensor, p: Tensor) -> float:
+    """Weighted mean of all distances; centred first, which keeps the matrix form of the squared distance accurate."""
     x, y = x - x.mean(0), y - x.mean(0)
-    return sum(squared_distances(x[rows], y, ties=True).sqrt_().sum().item() for rows in tiles(len(x), len(y)))
+    parts = (squared_distances(x[rows], y, ties=True).sqrt_() @ p @ q[rows] for rows in tiles(len(x), len(y)))
+    return sum(part.item() for part in parts)
+
+
+def _distance_within(x: Tensor, q: Tensor) -> float:
+    """Weighted mean of the distances between different points; 0 where one point has all the weight."""
+    different = 1 - (q @ q).item()
+    return _distance(x, x, q, q) / different if different > 0 else 0.0
