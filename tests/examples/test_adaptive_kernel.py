@@ -43,7 +43,7 @@ def test_the_width_has_the_lowest_loss_over_scales_too():
 
 
 def test_a_width_per_level_comes_closer(tmp_path):
-    numbers = example.main(tmp_path, particles=200, levels=10, steps=5)
+    numbers = example.main(tmp_path, particles=200, levels=3, steps=8)
     distances = numbers["energy distance"]
     assert distances["by level"] < min(distances[f"fixed {width:g}"] for width in (0.03, 0.1, 0.3))
     assert (tmp_path / "adaptive_kernel.png").exists()
