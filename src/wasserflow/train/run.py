@@ -262,7 +262,7 @@ class Run:
 
     def rewind(self, images: int) -> None:
         """Drop what was logged and drawn past a checkpoint, left behind or cut off when a run was killed."""
-        for drawn in self.samples.iterdir():
+        for drawn in [*self.samples.glob("*.png"), *self.samples.glob("*.npy")]:
             if drawn.stem.isdecimal() and int(drawn.stem) > images:
                 drawn.unlink()
         path = self.path / "log.jsonl"
