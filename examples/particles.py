@@ -112,7 +112,10 @@ def in_neck(points: Tensor) -> float:
 def _animate(histories: dict[str, list[Tensor]], data: Tensor, path: Path) -> None:
     """The methods side by side, a frame every few steps."""
     chosen = {name: [clouds[k] for k in evenly(len(clouds), FRAMES)] for name, clouds in histories.items()}
-    films = [cloud_frames(clouds, data, [name] * len(clouds)) for name, clouds in chosen.items()]
+    films = [
+        cloud_frames(clouds, data, [name] * len(clouds), torch.cat([clouds[0], data]))  # the start is in sight too
+        for name, clouds in chosen.items()
+    ]
     frames = []
     for images in zip(*films, strict=True):
         half = [image.reduce(2) for image in images]
