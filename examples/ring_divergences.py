@@ -6,8 +6,8 @@ each kind (wf.VGrow with recipe="paper"). Over training: the log-Chamfer distanc
 samples and 1,000 points of the data, and the share of samples within 3 standard deviations of a mode or of a circle;
 dashed what real data have.
 
---cpu-minutes is the training of all eight runs together. The default shows five to ten thousand steps; the authors train
-for 200,000, and one minute shows the first thousand or fewer.
+--cpu-minutes is the training of all eight runs together. The default shows five to ten thousand steps; the authors
+train for 200,000, and one minute shows the first thousand or fewer.
 
 Source: Deep Generative Learning via Variational Gradient Flow (Gao et al., 2019), arXiv 1901.08469.
 """
