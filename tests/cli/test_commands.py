@@ -396,7 +396,7 @@ def test_a_million_samples_need_no_more_memory_than_ten(runs, here):
         assert status == 0
         peaks.append(used.ru_maxrss)
     assert np.load("x.npy", mmap_mode="r").shape == (1_000_000, 2)
-    assert peaks[1] < 1.2 * peaks[0]
+    assert peaks[1] < 1.05 * peaks[0]  # held at once they took a quarter more
 
 
 # demo
