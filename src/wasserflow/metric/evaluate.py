@@ -118,8 +118,8 @@ def evaluate(
     enough = max(ENOUGH, PER_FEATURE * dimension)
     if count < enough:
         warnings.append(
-            f"Only {count:,} samples on each side: at fewer than {enough:,} figures of {dimension:,} features carry a "
-            "bias that depends on the count; compare them with the floor, not with figures from other counts."
+            f"Only {count:,} samples on each side: at fewer than {enough:,}, figures of {dimension:,} features carry "
+            "a bias that depends on the count; compare them with the floor, not with figures from other counts."
         )
     return Report(
         rows=rows,
