@@ -72,6 +72,19 @@ def test_the_index_of_pandas_is_no_column(tmp_path):
     assert load(path).fingerprint == load(tmp_path / "b.parquet").fingerprint
 
 
+@pytest.mark.parametrize("damaged", ["{not json", "[1]", "{}", '{"index_columns": null}'])
+def test_a_damaged_record_of_pandas_names_no_index(tmp_path, damaged):
+    parquet.write_table(table().replace_schema_metadata({"pandas": damaged}), tmp_path / "a.parquet")
+    assert load(tmp_path / "a.parquet").form.columns == tuple(table().column_names)
+
+
+def test_an_index_alone_is_no_table(tmp_path):
+    alone = pa.table({"id": np.arange(N)}).replace_schema_metadata({"pandas": '{"index_columns": ["id"]}'})
+    parquet.write_table(alone, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="empty table: it has 0 columns and 60 rows"):
+        load(tmp_path / "a.parquet")
+
+
 def test_decimals_are_numbers(tmp_path):
     price = [Decimal(i * 25) / 100 for i in range(N)]
     parquet.write_table(pa.table({"price": pa.array(price, pa.decimal128(10, 2))}), tmp_path / "a.parquet")
@@ -157,6 +170,7 @@ def test_a_truncated_parquet_file_is_named(tmp_path, keep):
         (pa.array([[1]] * N), "of type list"),
         (pa.array([1.0] * 7 + [None] + [2.0] * (N - 8)), "no value in row 8"),
         (pa.nulls(N), "'x' is empty"),
+        (pa.array([Decimal(10**30 + i) for i in range(N)], pa.decimal128(38, 0)), f"'x' varies little around {10**30}"),
     ],
 )
 def test_unusable_parquet_columns_are_named(tmp_path, column, says):

@@ -62,8 +62,10 @@ def read_parquet(path: Path) -> Raw:
         if error.errno is not None:
             raise
         raise UserError(f"{path} is truncated, corrupt or no parquet file: {_first_line(error)}.") from error
-    known = table.schema.pandas_metadata or {}
-    index = [name for name in known.get("index_columns", ()) if name in table.column_names]
+    try:
+        index = [name for name in (table.schema.pandas_metadata or {})["index_columns"] if name in table.column_names]
+    except (ValueError, TypeError, KeyError):  # not written by pandas, or damaged: then all are columns
+        index = []
     return _from_table(table.drop_columns(index), path)
 
 
@@ -71,7 +73,7 @@ def _from_table(table: pa.Table, path: Path) -> Raw:
     import pyarrow as pa
 
     if not table.num_rows or not table.num_columns:
-        raise UserError(f"{path} is an empty table: it has {table.num_columns} columns and no rows.")
+        raise UserError(f"{path} is an empty table: it has {table.num_columns} columns and {table.num_rows} rows.")
     for index, (name, times) in enumerate(Counter(table.column_names).items()):
         if not name.strip():
             raise UserError(f"{path}: column {index} has no name; leave a row index out (pandas: index=False).")
@@ -102,9 +104,9 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
         raise UserError(f"{where} has no value in row {row}: fill it in or leave the row out.")
     whole = column.to_numpy()
     values = whole.astype(np.float64)
-    if whole.dtype.kind in "iu" and np.ptp(values) < EXACT * np.spacing(np.abs(values).max()):
-        least = int(whole.min())
-        if least != int(whole.max()):
+    if whole.dtype.kind in "iuO" and np.ptp(values) < EXACT * np.spacing(np.abs(values).max()):  # O: decimals
+        least = whole.min()
+        if least != whole.max():
             raise UserError(
                 f"{where} varies little around {least}, beyond what floats can tell apart: take {least} off."
             )
