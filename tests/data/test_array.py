@@ -104,6 +104,8 @@ def test_more_than_double_precision_is_read_as_double():
     dataset = load(vectors(dtype=np.longdouble))
     assert dataset.form.dtypes == ("float64",)
     assert dataset.fingerprint == load(vectors(dtype=np.longdouble).astype(np.float64)).fingerprint
+    with pytest.raises(UserError, match="holds inf in row 0, column 0"):
+        load(vectors(dtype=np.longdouble) * np.longdouble("1e400"))
 
 
 def test_vectors_are_standardised_by_the_training_split():
@@ -179,6 +181,32 @@ class TestNpz:
             file.writestr("readme.txt", "hello")
         with pytest.raises(UserError, match=r"holds readme\.txt, which is no array"):
             load(tmp_path / "a.npz")
+
+    def test_what_is_no_archive_is_named(self, tmp_path):
+        (tmp_path / "a.npz").write_text("1 2 3\n4 5 6\n")
+        with pytest.raises(UserError, match=r"a\.npz is not a \.npz file: truncated, corrupt, or something else"):
+            load(tmp_path / "a.npz")
+
+    @pytest.mark.parametrize("fault", ["password", "method"])
+    def test_what_cannot_be_unpacked_is_named(self, tmp_path, fault):
+        np.savez(tmp_path / "a.npz", x=vectors())
+        packed = bytearray((tmp_path / "a.npz").read_bytes())
+        for at, field in ((packed.index(b"PK\1\2"), 8), (0, 6)):  # flags, then the method, in both headers
+            packed[at + field + (0 if fault == "password" else 2)] = 1 if fault == "password" else 99
+        (tmp_path / "a.npz").write_bytes(packed)
+        with pytest.raises(UserError, match=r"a\.npz is locked or oddly packed \(.*\): save it again"):
+            load(tmp_path / "a.npz")
+
+    def test_damaged_lzma_is_named(self, tmp_path):
+        np.savez(tmp_path / "a.npz", x=vectors())
+        content = zipfile.ZipFile(tmp_path / "a.npz").read("x.npy")
+        with zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_LZMA) as file:
+            file.writestr("x.npy", content)
+        packed = bytearray((tmp_path / "b.npz").read_bytes())
+        packed[60:90] = b"\xff" * 30
+        (tmp_path / "b.npz").write_bytes(packed)
+        with pytest.raises(UserError, match=r"b\.npz is truncated or corrupt"):
+            load(tmp_path / "b.npz")
 
     def test_a_single_array_needs_no_name(self, tmp_path):
         np.savez(tmp_path / "a.npz", vectors())

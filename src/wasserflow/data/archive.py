@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import lzma
+import posixpath
 import stat
 import struct
 import tarfile
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from wasserflow.errors import UserError
 
-__all__ = ["read_members", "zip_names"]
+__all__ = ["BROKEN", "read_members", "zip_names"]
 
 LARGEST = 1 << 29  # bytes of one file: the largest picture that is ever decoded takes no more as a bitmap
 BROKEN = (zipfile.BadZipFile, EOFError, zlib.error, struct.error, ValueError, NotImplementedError)
@@ -69,8 +70,8 @@ def _is_zip(archive: Path) -> bool:
 
 
 def _parts(name: str) -> Name:
-    # Nothing is written anywhere, so a name that climbs out of the archive is only a name; of ".." alone none is left.
-    return tuple(part for part in name.split("/") if part not in ("", ".", ".."))
+    # Some programs for Windows write backslashes. Nothing is written anywhere, so ".." just ends at the archive's top.
+    return tuple(part for part in posixpath.normpath("/" + name.replace("\\", "/")).split("/") if part)
 
 
 def _tarred(archive: Path) -> Iterator[Member]:
@@ -86,8 +87,8 @@ def _tarred(archive: Path) -> Iterator[Member]:
 def _zipped(archive: Path) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
-            parts = _parts(member.filename.replace("\\", "/"))  # as some programs for Windows write it
-            if parts and not member.is_dir():
+            parts = _parts(member.filename)
+            if parts and not member.filename.endswith(("/", "\\")):
                 link = stat.S_ISLNK(member.external_attr >> 16)
                 yield parts, link, member.file_size, partial(_unzip, archive, file, member)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import lzma
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from wasserflow.data.archive import BROKEN
 from wasserflow.data.idx import read_idx
 from wasserflow.data.image import channels_first
 from wasserflow.data.raw import Part, Raw, encode_labels
@@ -100,7 +100,8 @@ def read_idx_file(path: Path) -> Raw:
 
 def _at_most_double(array: np.ndarray) -> np.ndarray:
     """The array, in double precision where it has more, which PyTorch has not."""
-    return array.astype(np.float64) if array.dtype.kind == "f" and array.dtype.itemsize > 8 else array
+    with np.errstate(over="ignore"):  # what is beyond its range is told as infinite
+        return array.astype(np.float64) if array.dtype.kind == "f" and array.dtype.itemsize > 8 else array
 
 
 def _read_axes(array: np.ndarray, name: str) -> tuple[np.ndarray, str]:
@@ -136,11 +137,13 @@ def load_npy(path: Path) -> np.ndarray:
 
 def _load_archive(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is one array, not an archive")
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, EOFError, SyntaxError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        with path.open("rb") as file:
+            if file.read(4) not in (b"PK\3\4", b"PK\5\6"):  # else np.load would talk of pickles
+                raise UserError(f"{path} is not a .npz file: truncated, corrupt, or something else by that name.")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in archive.files}
+    except (*BROKEN, SyntaxError, KeyError, RuntimeError, lzma.LZMAError) as error:
         raise _bad(path, error) from error
     if not arrays:
         raise UserError(f"{path} holds no arrays.")
@@ -154,4 +157,5 @@ def _bad(path: Path, error: Exception) -> UserError:
         return UserError(
             f"{path} holds Python objects, which are never unpickled: save numbers, with np.stack or astype."
         )
-    return UserError(f"{path} is truncated or corrupt ({error}): save it again.")
+    how = "locked or oddly packed" if isinstance(error, RuntimeError) else "truncated or corrupt"
+    return UserError(f"{path} is {how} ({error}): save it again.")
