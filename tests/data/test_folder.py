@@ -109,6 +109,20 @@ def test_a_split_may_have_capitals(tmp_path):
     assert load(tmp_path / "high").classes == ("a", "b")
 
 
+def test_names_that_differ_in_capitals_are_two(tmp_path):
+    """Where the file system tells them apart, as archives always do."""
+    array = pixels(2 * N, 6, 6)
+    for tops, kept, below in ((("Cat", "cat"), "classes", ""), (("Train", "train", "Test"), "split", "x/")):
+        names = [f"{tops[i % len(tops)]}/{below}{i // len(tops):03}.png" for i in range(2 * N)]
+        with zipfile.ZipFile(tmp_path / f"{kept}.zip", "w") as file:
+            for name, image in zip(names, array, strict=True):
+                save(tmp_path / "one.png", image)
+                file.write(tmp_path / "one.png", name)
+    assert load(tmp_path / "classes.zip").classes == ("Cat", "cat")
+    assert sum(len(s) for s in three(load(tmp_path / "classes.zip"))) == 2 * N
+    assert [len(s) for s in three(load(tmp_path / "split.zip"))] == [29, 3, 16]
+
+
 def test_train_alone_holds_out_a_tenth(tmp_path):
     names = [f"train/{'ab'[i % 2]}/{i}.png" for i in range(N)]
     dataset = load(fill(tmp_path, pixels(N, 6, 6), names))
@@ -357,12 +371,28 @@ def test_a_byte_that_flipped_in_a_zip_is_seen(tmp_path):
         load(path, skip_corrupt=True)
 
 
-def test_a_zip_with_backslashes_has_folders(tmp_path):
+def test_an_archive_with_backslashes_has_folders(tmp_path):
     folder = fill(tmp_path / "a", pixels(N, 6, 6), [f"{'ab'[i % 2]}/{i:03}.png" for i in range(N)])
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
         for path in sorted(folder.rglob("*.png")):
             file.writestr(str(path.relative_to(folder)).replace("/", "\\"), path.read_bytes())
         file.writestr("..", "nothing")
+        file.writestr("a\\", "")  # a folder's own entry
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        for path in sorted(folder.rglob("*.png")):
+            tar.add(path, f"..\\c\\..\\{path.parent.name}\\{path.name}")
+    for suffix in (".zip", ".tar"):
+        assert load(tmp_path / f"b{suffix}").fingerprint == load(folder).fingerprint
+        assert load(tmp_path / f"b{suffix}").classes == ("a", "b")
+
+
+def test_the_class_is_the_folder_where_a_name_ends(tmp_path):
+    """x/../b/1.png lies in b, not in x."""
+    folder = fill(tmp_path / "a", pixels(N, 6, 6), [f"{'ab'[i % 2]}/{i:03}.png" for i in range(N)])
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        for path in sorted(folder.rglob("*.png")):
+            up = "x/../" if path.parent.name == "b" else ""
+            file.writestr(f"{up}{path.parent.name}/{path.name}", path.read_bytes())
     assert load(tmp_path / "b.zip").fingerprint == load(folder).fingerprint
     assert load(tmp_path / "b.zip").classes == ("a", "b")
 

@@ -104,9 +104,10 @@ def visible(source: Path, name: Name) -> bool:
 def _sort_out(source: Path, rows: dict[Name, int], pictures: np.ndarray) -> Raw:
     """Split and labels, as the names of the folders say."""
     named = dict(sorted(rows.items()))
-    while len(tops := {n[0].lower() for n in named}) == 1 and "train" not in tops and all(len(n) > 1 for n in named):
+    while len(tops := {n[0] for n in named}) == 1 and min(tops).lower() != "train" and all(len(n) > 1 for n in named):
         named = {name[1:]: row for name, row in named.items()}
-    train, test = named, {}
+    tops = {top.lower() for top in tops}
+    train, test, depth = named, {}, 0
     # Next to other classes "train" is a class (of vehicles); alone or beside "test" it is a split.
     others = tops - {"train", "test"}
     if "train" in tops and ("test" in tops or others <= VALIDATION):
@@ -115,10 +116,12 @@ def _sort_out(source: Path, rows: dict[Name, int], pictures: np.ndarray) -> Raw:
                 f"{source} has train/{' and test/' if 'test' in tops else ''} at its top, and {min(others)} "
                 "beside: move that into one of them or elsewhere (validation is held out of train/)."
             )
-        train, test = ({n[1:]: row for n, row in named.items() if n[0].lower() == top} for top in ("train", "test"))
+        # Names stay whole: Train/a.png and train/a.png are two images.
+        train, test = ({n: row for n, row in named.items() if n[0].lower() == top} for top in ("train", "test"))
+        depth = 1
     label, classes = None, None
-    if all(len(name) > 1 for name in (*train, *test)):
-        folders = {row: name[0] for name, row in (*train.items(), *test.items())}
+    if all(len(name) > depth + 1 for name in (*train, *test)):
+        folders = {row: name[depth] for name, row in (*train.items(), *test.items())}
         (codes,), classes = encode_labels(f"the labels of {source}", np.array(list(folders.values())))
         label = np.zeros(len(pictures), np.int64)
         label[list(folders)] = codes
