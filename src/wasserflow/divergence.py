@@ -143,7 +143,7 @@ CATALOGUE = (
         lambda d: (2 * d).exp(),
         f=lambda rho: 1 / rho - 2 + rho,
         critic=lambda d: 2 * d.exp(),
-        estimate=lambda d_p, d_q: _mean_exp(d_p, 1) - 1,
+        estimate=lambda d_p, d_q: _mean_power(d_p, 1),
         bounds=(-inf, D_MAX),
     ),
     Map(
@@ -152,7 +152,7 @@ CATALOGUE = (
         lambda d: -(-d).exp(),
         f=lambda rho: (rho - 1).square() / 2,
         critic=lambda d: -(-2 * d).exp() / 2,
-        estimate=lambda d_p, d_q: (_mean_exp(d_q, -1) - 1) / 2,
+        estimate=lambda d_p, d_q: -_mean_power(d_q, -1) / 2,
         bounds=(-D_MAX, inf),
     ),
     Map(
@@ -161,7 +161,7 @@ CATALOGUE = (
         lambda d: (d / 2).exp(),
         f=lambda rho: (rho.sqrt() - 1).square(),
         critic=lambda d: -(-d / 2).exp(),
-        estimate=lambda d_p, d_q: 2 - 2 * _mean_exp(d_q, 0.5),
+        estimate=lambda d_p, d_q: -_mean_power(d_q, 0.5),
         bounds=(-inf, D_MAX),
     ),
     Map("arcsinh", lambda d: (1 + d.square()).rsqrt(), torch.asinh),
@@ -198,24 +198,24 @@ def alpha(a: float) -> Map:
     # E_q e^{a d} is E_p e^{(a-1) d}: each form keeps its digits on one side, at 0 and at 1.
     def f(rho: Tensor) -> Tensor:
         if a < 0.5:
-            return (rho * _exponential(-rho.log(), a) + rho - 1) / (a - 1)
-        return (rho - 1 - _exponential(rho.log(), 1 - a)) / a
+            return (rho * _power(-rho.log(), a) + rho - 1) / (a - 1)
+        return (rho - 1 - _power(rho.log(), 1 - a)) / a
 
     def estimate(d_p: Tensor, d_q: Tensor) -> Tensor:
-        return _mean_exponential(d_q, a) / (a - 1) if a < 0.5 else _mean_exponential(d_p, a - 1) / a
+        return _mean_power(d_q, a) / (a - 1) if a < 0.5 else _mean_power(d_p, a - 1) / a
 
     return Map(
         f"{ALPHA}{a:g}",
         lambda d: (a * d).exp(),
-        lambda d: _exponential(d, a),
+        lambda d: _power(d, a),
         f=f,
-        critic=lambda d: _exponential(d, a - 1),
+        critic=lambda d: _power(d, a - 1),
         estimate=estimate,
         bounds=(-D_MAX if a < 0 else -inf, D_MAX if a > 0 else inf),
     )
 
 
-def _exponential(d: Tensor, a: float) -> Tensor:
+def _power(d: Tensor, a: float) -> Tensor:
     """``(e^{a d} - 1) / a``, and its limit ``d`` at a = 0."""
     if abs(a) < NOTHING:
         return d
@@ -223,14 +223,9 @@ def _exponential(d: Tensor, a: float) -> Tensor:
     return torch.where(power.abs() < 0.5, torch.expm1(power), power.exp() - 1) / a
 
 
-def _mean_exponential(d: Tensor, a: float) -> Tensor:
-    """``E (e^{a d} - 1) / a``, with ``d`` held as in `_mean_exp` unless a = 0."""
-    return _exponential(d if abs(a) < NOTHING else d.clamp(-D_MAX, D_MAX), a).mean()
-
-
-def _mean_exp(d: Tensor, a: float) -> Tensor:
-    """``E e^{a d}``, with ``d`` held where no rate grows any more, so that one logit cannot outweigh all others."""
-    return (a * d.clamp(-D_MAX, D_MAX)).exp().mean()
+def _mean_power(d: Tensor, a: float) -> Tensor:
+    """``E (e^{a d} - 1) / a``, with ``d`` held where no rate grows any more: one logit cannot outweigh all others."""
+    return _power(d.clamp(-D_MAX, D_MAX) if abs(a) >= NOTHING else d, a).mean()
 
 
 def named(name: str) -> Map:
