@@ -26,12 +26,12 @@ from torch import Tensor
 
 from benchmarks.quality import RESULTS, ROOT, commit_id, hardware, markdown_row
 from benchmarks.speed import compare, cpu_seconds
-from wasserflow.files import whole_or_nothing
-from wasserflow.kernel import Energy, Gaussian
-from wasserflow.particle import MMDField, SlicedField
+from wasserflow._core.files import whole_or_nothing
+from wasserflow.discrepancy.sliced_energy import directions, sliced_velocity
+from wasserflow.field.of_samples import MMDField, SlicedField
+from wasserflow.kernel.radial import Energy, Gaussian
 from wasserflow.plot import save_figure
-from wasserflow.sliced import directions, sliced_velocity
-from wasserflow.train.run import machine
+from wasserflow.run.store import machine
 
 __all__ = ["broadcast", "cdist", "energy_by_cdist", "errors", "main"]
 

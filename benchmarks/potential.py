@@ -24,13 +24,15 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.mixture import Mixture
 from benchmarks.quality import RESULTS, commit_id, hardware, markdown_row
-from wasserflow.errors import UserError
-from wasserflow.files import whole_or_nothing
+from wasserflow._core.autograd import value_and_gradient
+from wasserflow._core.errors import UserError
+from wasserflow._core.files import whole_or_nothing
 from wasserflow.method import VAPO
 from wasserflow.nn.potential import Autoencoder, Dot, Potential, Scalar
 from wasserflow.path import Linear
-from wasserflow.potential import ENGINES, OBJECTIVES, draw, gradient
-from wasserflow.train.run import machine
+from wasserflow.potential.engine import ENGINES
+from wasserflow.potential.objective import OBJECTIVES, draw
+from wasserflow.run.store import machine
 
 __all__ = ["Live", "cost", "main", "truth"]
 
@@ -136,7 +138,7 @@ def cost(repeats: int) -> dict[str, Any]:
 
         engines = [engine for engine in ENGINES if engine != "compiled" or name.startswith(COMPILED)]
         steps: dict[str, Step] = {"vector field": field, **{engine: by(engine) for engine in engines}}
-        steps["gradient for a sample"] = lambda potential=potential, d=d: gradient(potential, d.x, d.t)
+        steps["gradient for a sample"] = lambda potential=potential, d=d: value_and_gradient(potential, d.x, d.t)
         for what, step in list(steps.items()):
             try:
                 step()

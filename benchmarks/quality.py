@@ -167,7 +167,7 @@ def measure(suite: str, row: Row, seed: int, flags: Flags) -> None:
         raise SystemExit(done.returncode)
 
     import wasserflow as wf
-    from wasserflow.train import Run
+    from wasserflow.run.store import Run
 
     run = Run.open(out)
     trained = run.progress().cpu_seconds / 60

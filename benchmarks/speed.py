@@ -26,11 +26,11 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.plain import PlainMonoFlow, PlainVGrow, velocity
 from benchmarks.quality import RESULTS, commit_id, hardware, markdown_row
+from wasserflow._core.files import whole_or_nothing
 from wasserflow.data import Dataset, load
-from wasserflow.files import whole_or_nothing
 from wasserflow.method import Method, MonoFlow, VGrow
-from wasserflow.train.run import machine
-from wasserflow.train.trainer import Trainer
+from wasserflow.run.store import machine
+from wasserflow.training.trainer import Trainer
 
 __all__ = ["Comparison", "compare", "main", "relative_errors", "settle"]
 

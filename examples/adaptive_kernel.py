@@ -3,7 +3,7 @@
 DMMD lets its features choose the kernel of each noise level by one loss, -MMD^2 / W + E (|grad w| - 1)^2 on points
 between noised data and data, W their mean distance. Here a kernel is but s^2 times a Gaussian of some width, the best s
 is known in closed form, and at every level the width with the lowest loss is taken: wide far from the data, narrow near
-them, as for two Gaussians, where alpha* = sqrt(ReLU(|mu|^2 / (d + 2) - 2 s^2)) pulls hardest (`wasserflow.bandwidth`).
+them, as for two Gaussians, where alpha* = sqrt(ReLU(|mu|^2 / (d + 2) - 2 s^2)) pulls hardest (`optimal_width`).
 Particles go from noise to data down the witness, level by level, with the steps of DMMD; beside them, the same with one
 fixed width at all levels.
 
@@ -19,8 +19,8 @@ from torch import Tensor
 
 import wasserflow as wf
 from wasserflow.data import toy
-from wasserflow.discrepancy import paired_mmd_squared, witness
-from wasserflow.method.dmmd import noised
+from wasserflow.discrepancy.mmd import paired_mmd_squared, witness
+from wasserflow.method.dmmd.model import noised
 from wasserflow.metric import energy_distance
 from wasserflow.plot.figure import limits, tidy, tile
 from wasserflow.plot.scatter import draw_cloud
@@ -41,7 +41,7 @@ def best_width(noise: Tensor, data: Tensor, between: Tensor) -> float:
 
     def gain(width: float) -> float:
         """``(M + 2 W E|grad w|)^2 / E|grad w|^2``: minus the loss at the best scale, but for constants."""
-        kernel = wf.Gaussian(width)
+        kernel = wf.kernel.Gaussian(width)
         slope = witness(noise, data, kernel).gradient(middle).norm(dim=1)
         value = paired_mmd_squared(noise, data, kernel) + 2 * distance * slope.mean()
         return (value / slope.square().mean().sqrt()).item()
@@ -88,7 +88,7 @@ def descend(x: Tensor, data: Tensor, stages: list[Tensor], widths: list[float], 
     """Down the witness from level to level; a level's steps are as long as from its noised data to the next one's."""
     distances = [(stage - data).norm(dim=1).mean() for stage in stages] + [torch.tensor(0.0)]
     for stage, width, here, after in zip(stages, widths, distances, distances[1:], strict=False):
-        kernel = wf.Gaussian(width)
+        kernel = wf.kernel.Gaussian(width)
         slope = witness(stage, data, kernel).gradient(stage).norm(dim=1).mean()
         x = wf.flow(x, wf.MMDField(data, kernel), steps=steps, step_size=((here - after) / (steps * slope)).item())
     return x

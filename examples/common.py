@@ -11,8 +11,8 @@ import tyro
 from numpy import ptp
 from torch import Tensor
 
-from wasserflow.errors import UserError
-from wasserflow.files import whole_or_nothing
+from wasserflow._core.errors import UserError
+from wasserflow._core.files import whole_or_nothing
 from wasserflow.plot import save_figure
 from wasserflow.plot.figure import DATA, SAMPLES, limits
 from wasserflow.plot.scatter import as_plane, draw_cloud

@@ -25,14 +25,14 @@ from common import cli, make_folder, save
 from torch import Tensor
 
 import wasserflow as wf
+from wasserflow._core.errors import unknown
+from wasserflow._core.pairs import squared_distances
 from wasserflow.data import Dataset, load, toy
-from wasserflow.errors import unknown
 from wasserflow.method import Method
 from wasserflow.metric import energy_distance
-from wasserflow.metric.distance import squared_distances
 from wasserflow.plot.figure import DATA, SAMPLES, limits
 from wasserflow.plot.scatter import draw_cloud
-from wasserflow.train.trainer import Trainer
+from wasserflow.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

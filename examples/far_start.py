@@ -37,12 +37,12 @@ def main(out: Path = Path("far_start"), particles: int = 250, steps: int = 1200,
     target = toy.sample("ring", particles, seed)
     rng = torch.Generator().manual_seed(seed)
     start = torch.tensor([4.0, 4.0]) + 0.1 * torch.randn(particles, 2, generator=rng)
-    narrow = wf.Gaussian(1.0)
+    narrow = wf.kernel.Gaussian(1.0)
     flows: dict[str, tuple[Any, float, Any]] = {
         "Gaussian": (wf.MMDField(target, narrow), 0.6, 0.0),
         "Gaussian, noise": (wf.MMDField(target, narrow), 0.6, lambda k: 4 * max(0.0, 1 - 1.25 * k / steps)),
-        "Gaussian, median": (wf.MMDField(target, wf.Gaussian("median")), 0.6, 0.0),
-        "energy": (wf.MMDField(target, wf.Energy()), 0.1, 0.0),
+        "Gaussian, median": (wf.MMDField(target, wf.kernel.Gaussian("median")), 0.6, 0.0),
+        "energy": (wf.MMDField(target, wf.kernel.Energy()), 0.1, 0.0),
     }
     columns = [0, steps // 20, steps // 5, steps]
     histories: dict[str, list[Tensor]] = {}

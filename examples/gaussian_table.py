@@ -30,8 +30,8 @@ import torch
 from common import GREY, PALETTE, cli, make_folder, save
 from torch import Tensor, nn
 
+from wasserflow._core.errors import UserError
 from wasserflow.divergence import alpha, named
-from wasserflow.errors import UserError
 from wasserflow.ratio import LOSSES
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from common import PALETTE, cli, make_folder, save
 from torch import Tensor
 
 import wasserflow as wf
+from wasserflow._core.noise import sample_noise
 from wasserflow.method.pair import Pair
-from wasserflow.noise import sample_noise
 from wasserflow.plot import image_grid
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 import wasserflow as wf
-from wasserflow.data.picture import ink_points
-from wasserflow.errors import check_seed
+from wasserflow._core.errors import check_seed
+from wasserflow.data.ink import ink_points
 from wasserflow.metric import energy_distance
 from wasserflow.plot import cloud_frames, save_gif, save_image
 

@@ -25,14 +25,14 @@ from common import GREY, PALETTE, cli, make_folder, save
 from torch import Tensor
 
 import wasserflow as wf
+from wasserflow._core.errors import check_seed
 from wasserflow.data import toy
 from wasserflow.data.raw import Part, Raw
 from wasserflow.data.split import finish
-from wasserflow.errors import check_seed
 from wasserflow.metric import log_chamfer
 from wasserflow.plot.figure import DATA, SAMPLES, limits
 from wasserflow.plot.scatter import draw_cloud
-from wasserflow.train.trainer import Trainer
+from wasserflow.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

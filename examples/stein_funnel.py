@@ -18,8 +18,8 @@ from torch import Tensor
 
 import wasserflow as wf
 from wasserflow.data import toy
+from wasserflow.discrepancy.stein import ksd_squared
 from wasserflow.metric import energy_distance
-from wasserflow.stein import ksd_squared
 
 __all__ = ["main"]
 

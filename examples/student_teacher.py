@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import wasserflow as wf
-from wasserflow.kernel import Kernel
+from wasserflow.kernel.base import Kernel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

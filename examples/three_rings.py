@@ -55,7 +55,7 @@ def main(out: Path = Path("three_rings"), points: int = 80, steps: int = 1500, s
     target = three_rings(points).double()
     rng = torch.Generator().manual_seed(seed)
     start = torch.tensor([0.0, -0.3]) + 0.01 * torch.randn(len(target), 2, generator=rng, dtype=torch.float64)
-    kernel, narrow = wf.Gaussian(WIDTH), wf.Gaussian(0.15)
+    kernel, narrow = wf.kernel.Gaussian(WIDTH), wf.kernel.Gaussian(0.15)
     drmmd = wf.DrMMDField(target, 0.03, narrow, adaptive=True)
     flows: dict[str, tuple[Any, Any]] = {
         "MMD": (wf.MMDField(target, kernel), 1e-2),

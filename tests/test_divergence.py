@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from wasserflow._core.errors import UserError
 from wasserflow.divergence import CATALOGUE, D_MAX, NAMES, alpha, define_map, named
-from wasserflow.errors import UserError
 
 F64: dict[str, Any] = {"dtype": torch.float64}
 D = torch.linspace(-20, 20, 401, **F64)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import grad
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.path import Linear, LogHomotopy, VariancePreserving
 
 PATHS = [Linear(), VariancePreserving(), LogHomotopy(), LogHomotopy(w=2.0, nu=0.3)]

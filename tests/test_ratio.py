@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from wasserflow._core.errors import UserError
 from wasserflow.divergence import CATALOGUE, D_MAX, named
-from wasserflow.errors import UserError
 from wasserflow.ratio import LOGISTIC, LOSSES, PENALTIES, RatioLoss, define_loss, f_gan, loss_named
 
 F64: dict[str, Any] = {"dtype": torch.float64}

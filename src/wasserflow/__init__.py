@@ -4,116 +4,78 @@ A divergence says how far particles are from data; its steepest descent is a fie
 field; a generator, where one is wanted, learns the flow so that a sample takes one step.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wasserflow.divergence import define_map
-    from wasserflow.errors import UserError
-    from wasserflow.field import RatioField
-    from wasserflow.flow import Diverged, flow
-    from wasserflow.kernel import Custom, Energy, Gaussian, InverseMultiquadric, Laplace, Linear, RationalQuadratic
-    from wasserflow.learned import LearnedRatioField
-    from wasserflow.method import DMMD, VAPO, MonoFlow, ResidualFlow, VGrow
-    from wasserflow.particle import DrMMDField, KALEField, MMDField, SlicedField
-    from wasserflow.ratio import define_loss
-    from wasserflow.stein import KSDField, SVGDField
-    from wasserflow.train import (
-        Budget,
-        Interrupted,
-        compare,
-        detect,
-        evaluate,
-        load,
-        plot_run,
-        resume,
-        sample,
-        score,
-        train,
-    )
-    from wasserflow.twosample import energy_distance, kale, mmd
-
-__all__ = [
-    "DMMD",
-    "VAPO",
-    "Budget",
-    "Custom",
-    "Diverged",
-    "DrMMDField",
-    "Energy",
-    "Gaussian",
-    "Interrupted",
-    "InverseMultiquadric",
-    "KALEField",
-    "KSDField",
-    "Laplace",
-    "LearnedRatioField",
-    "Linear",
-    "MMDField",
-    "MonoFlow",
-    "RatioField",
-    "RationalQuadratic",
-    "ResidualFlow",
-    "SVGDField",
-    "SlicedField",
-    "UserError",
-    "VGrow",
-    "compare",
-    "define_loss",
-    "define_map",
-    "detect",
-    "energy_distance",
-    "evaluate",
-    "flow",
-    "kale",
-    "load",
-    "mmd",
-    "plot_run",
-    "resume",
-    "sample",
-    "score",
-    "train",
-]
+    from wasserflow import kernel as kernel
+    from wasserflow._core.errors import UserError as UserError
+    from wasserflow.discrepancy.two_sample import energy_distance as energy_distance
+    from wasserflow.discrepancy.two_sample import kale as kale
+    from wasserflow.discrepancy.two_sample import mmd as mmd
+    from wasserflow.divergence import define_map as define_map
+    from wasserflow.field.known_ratio import RatioField as RatioField
+    from wasserflow.field.learned_ratio import LearnedRatioField as LearnedRatioField
+    from wasserflow.field.of_samples import DrMMDField as DrMMDField
+    from wasserflow.field.of_samples import KALEField as KALEField
+    from wasserflow.field.of_samples import MMDField as MMDField
+    from wasserflow.field.of_samples import SlicedField as SlicedField
+    from wasserflow.field.of_score import KSDField as KSDField
+    from wasserflow.field.of_score import SVGDField as SVGDField
+    from wasserflow.flows import Diverged as Diverged
+    from wasserflow.flows import flow as flow
+    from wasserflow.method import DMMD as DMMD
+    from wasserflow.method import VAPO as VAPO
+    from wasserflow.method import MonoFlow as MonoFlow
+    from wasserflow.method import ResidualFlow as ResidualFlow
+    from wasserflow.method import VGrow as VGrow
+    from wasserflow.ratio import define_loss as define_loss
+    from wasserflow.run.comparison import compare as compare
+    from wasserflow.run.density import detect as detect
+    from wasserflow.run.density import score as score
+    from wasserflow.run.evaluation import evaluate as evaluate
+    from wasserflow.run.launch import resume as resume
+    from wasserflow.run.launch import train as train
+    from wasserflow.run.plots import plot_run as plot_run
+    from wasserflow.run.samples import load as load
+    from wasserflow.run.samples import sample as sample
+    from wasserflow.training.budget import Budget as Budget
+    from wasserflow.training.interrupt import Interrupted as Interrupted
 
 _HOMES = {
+    "_core.errors": ("UserError",),
+    "discrepancy.two_sample": ("energy_distance", "kale", "mmd"),
     "divergence": ("define_map",),
-    "errors": ("UserError",),
-    "field": ("RatioField",),
-    "flow": ("Diverged", "flow"),
-    "kernel": ("Custom", "Energy", "Gaussian", "InverseMultiquadric", "Laplace", "Linear", "RationalQuadratic"),
-    "learned": ("LearnedRatioField",),
+    "field.known_ratio": ("RatioField",),
+    "field.learned_ratio": ("LearnedRatioField",),
+    "field.of_samples": ("DrMMDField", "KALEField", "MMDField", "SlicedField"),
+    "field.of_score": ("KSDField", "SVGDField"),
+    "flows": ("Diverged", "flow"),
     "method": ("DMMD", "VAPO", "MonoFlow", "ResidualFlow", "VGrow"),
-    "particle": ("DrMMDField", "KALEField", "MMDField", "SlicedField"),
     "ratio": ("define_loss",),
-    "stein": ("KSDField", "SVGDField"),
-    "train": (
-        *("Budget", "Interrupted", "compare", "detect", "evaluate"),
-        *("load", "plot_run", "resume", "sample", "score", "train"),
-    ),
-    "twosample": ("energy_distance", "kale", "mmd"),
+    "run.comparison": ("compare",),
+    "run.density": ("detect", "score"),
+    "run.evaluation": ("evaluate",),
+    "run.launch": ("resume", "train"),
+    "run.plots": ("plot_run",),
+    "run.samples": ("load", "sample"),
+    "training.budget": ("Budget",),
+    "training.interrupt": ("Interrupted",),
 }
-_HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*_HOME, "kernel"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-class _Package(ModuleType):
-    """The package, which loads torch once a name is used: the command line answers, and takes Ctrl-C, before."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(_HOME[name]), name)
-        setattr(self, name, value)
-        return value
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in _HOME and isinstance(value, ModuleType):
-            return  # wasserflow.train and wasserflow.flow stay functions, whatever imports the modules
-        super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> Any:
+    """A public name, whose module is loaded once the name is used: the command line answers before torch is there."""
+    if name == "kernel":
+        return import_module("wasserflow.kernel")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from wasserflow.errors import UserError, unknown
+from wasserflow._core.errors import UserError, unknown
 
 __all__ = ["CATALOGUE", "D_MAX", "NAMES", "Map", "alpha", "define_map", "named"]
 

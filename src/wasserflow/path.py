@@ -25,7 +25,7 @@ from math import inf, log1p, pi
 import torch
 from torch import Tensor
 
-from wasserflow.errors import UserError, unknown
+from wasserflow._core.errors import UserError, unknown
 
 __all__ = [
     "Linear",

@@ -29,8 +29,9 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import softplus
 
+from wasserflow._core.autograd import value_and_gradient
+from wasserflow._core.errors import UserError, unknown
 from wasserflow.divergence import D_MAX, Map, Scalar, named
-from wasserflow.errors import UserError, unknown
 
 __all__ = [
     "LOSSES",
@@ -182,8 +183,8 @@ def r1_penalty(logit: Module, p: Tensor, q: Tensor, loss: RatioLoss, rng: torch.
 
     "Which Training Methods for GANs do actually Converge?" (Mescheder, Geiger & Nowozin, 2018), arXiv 1801.04406.
     """
-    _, gradient = _logit_and_slope(logit, p)
-    return 0.5 * gradient.square().sum(1).mean()
+    _, gradient = value_and_gradient(logit, p, graph=True)
+    return 0.5 * gradient.flatten(1).square().sum(1).mean()
 
 
 def weighted_penalty(logit: Module, p: Tensor, q: Tensor, loss: RatioLoss, rng: torch.Generator) -> Tensor:
@@ -193,9 +194,9 @@ def weighted_penalty(logit: Module, p: Tensor, q: Tensor, loss: RatioLoss, rng: 
     ``E_p[sigma(-d) |grad d|^2] / 2``: the regulariser of "Deep Generative Learning via Euler Particle Transport"
     (Gao et al., 2020), arXiv 2012.06094.
     """
-    d, gradient = _logit_and_slope(logit, p)
+    d, gradient = value_and_gradient(logit, p, graph=True)
     (slope,) = torch.autograd.grad(loss.data(d).sum(), d, create_graph=True)
-    return -0.5 * (slope * gradient.square().sum(1)).mean()
+    return -0.5 * (slope * gradient.flatten(1).square().sum(1)).mean()
 
 
 def one_centred_penalty(logit: Module, p: Tensor, q: Tensor, loss: RatioLoss, rng: torch.Generator) -> Tensor:
@@ -205,8 +206,8 @@ def one_centred_penalty(logit: Module, p: Tensor, q: Tensor, loss: RatioLoss, rn
     progressive-growing version of VGrow has it.
     """
     u = torch.rand(len(p), *[1] * (p.ndim - 1), generator=rng, device=p.device)
-    _, gradient = _logit_and_slope(logit, u * p + (1 - u) * q)
-    return 0.5 * (gradient.square().sum(1).add(1e-12).sqrt() - 1).square().mean()
+    _, gradient = value_and_gradient(logit, u * p + (1 - u) * q, graph=True)
+    return 0.5 * (gradient.flatten(1).square().sum(1).add(1e-12).sqrt() - 1).square().mean()
 
 
 PENALTIES: dict[str, Penalty] = {
@@ -214,11 +215,3 @@ PENALTIES: dict[str, Penalty] = {
     "weighted": weighted_penalty,
     "one-centred": one_centred_penalty,
 }
-
-
-def _logit_and_slope(logit: Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``d(x)`` (N,) and ``grad_x d(x)`` (N, D), both with a graph."""
-    x = x.detach().requires_grad_()
-    d = logit(x)
-    (gradient,) = torch.autograd.grad(d.sum(), x, create_graph=True)
-    return d, gradient.flatten(1)

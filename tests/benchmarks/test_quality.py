@@ -8,7 +8,7 @@ import pytest
 import wasserflow as wf
 from benchmarks import quality
 from benchmarks.quality import Flags, Row, measure, write_tables
-from wasserflow.train import Run
+from wasserflow.run.store import Run
 
 WORDS = "vgrow --data points.npy --width 8 --batch 32"
 

@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 
 import wasserflow as wf
 from wasserflow.cli import main
-from wasserflow.train import Run, checkpoint
-from wasserflow.train.checkpoint import load_latest
+from wasserflow.run import checkpoint
+from wasserflow.run.checkpoint import load_latest
+from wasserflow.run.store import Run
 
 TRAIN = ["train", "monoflow", "--width", "4", "--images", "64", "--out", "r"]
 DIGITS = [*TRAIN, "--data", "digits"]
@@ -607,7 +608,7 @@ def _no_room(*args, **kwargs):
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv", ".parquet"])
 def test_a_full_disk_while_sampling(refused, runs, monkeypatch, suffix):
-    monkeypatch.setattr("wasserflow.files._flush", _no_room)
+    monkeypatch.setattr("wasserflow._core.files._flush", _no_room)
     words = ["sample", runs / "ring", "-n", "3000", "--out", f"x{suffix}"]
     assert f"cannot write x{suffix}: No space left on device" in refused(*words)
 
@@ -644,7 +645,7 @@ def test_a_full_disk_costs_no_half_line_of_the_log(digits, monkeypatch):
 
 
 def test_a_full_disk_does_not_cost_the_figures(run, digits, monkeypatch):
-    monkeypatch.setattr("wasserflow.files._flush", _no_room)
+    monkeypatch.setattr("wasserflow._core.files._flush", _no_room)
     said = run("evaluate", digits)
     assert said.code == 2
     assert "cannot write run/metrics.json" in said.err
@@ -703,7 +704,7 @@ sys.exit(main(sys.argv[3:]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["torch.nn", "wasserflow.train.loop", "sklearn.datasets"])
+@pytest.mark.parametrize("module", ["torch.nn", "wasserflow.training.loop", "sklearn.datasets"])
 def test_interrupted_while_modules_are_loaded(here, number, module):
     command = [sys.executable, "-c", INTERRUPTED, module, str(int(number)), *DIGITS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

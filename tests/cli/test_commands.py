@@ -18,7 +18,7 @@ from pyarrow import csv, parquet
 import wasserflow as wf
 from wasserflow.cli import demo, main
 from wasserflow.cli.estimate import Pace, _images, _seconds
-from wasserflow.train.checkpoint import load_latest
+from wasserflow.run.checkpoint import load_latest
 
 TINY = ["--width", "4", "--batch", "32", "--images", "64"]
 RNG = np.random.default_rng(0)
@@ -137,27 +137,6 @@ def test_a_map_of_ones_own_is_found_by_its_name(done, refused):
     config = Path("r/config.json")
     config.write_text(config.read_text().replace("gentle", "forgotten"))
     assert "unknown divergence or map 'forgotten'" in refused("resume", "r", "--images", "96")
-
-
-@pytest.mark.parametrize(
-    ("number", "absent"), [(1, ["ratio_loss", "penalty_kind", "decay", "phase"]), (2, ["decay", "phase"]), (3, [])]
-)
-def test_runs_of_older_formats_are_read(done, digits, number, absent):
-    path = digits / "config.json"
-    record = json.loads(path.read_text())
-    assert record["format"] == 4
-    for name in absent:
-        del record["config"][name]
-    path.write_text(json.dumps(record | {"format": number}))
-    done("sample", digits, "-n", "2", "--out", "x.npy")
-    done("resume", digits, "--images", "400")
-
-
-def test_older_runs_of_dmmd_had_other_features(done, refused):
-    done("train", "dmmd", "--data", "digits", "--width", "4", "--levels", "2", "--images", "64", "--out", "d")
-    record = json.loads(Path("d/config.json").read_text())
-    Path("d/config.json").write_text(json.dumps(record | {"format": 3}))
-    assert "has format 3" in refused("sample", "d", "-n", "2", "--out", "x.npy")
 
 
 def _folder():
@@ -301,8 +280,9 @@ import os
 import torch
 from wasserflow.data import load
 from wasserflow.method import VGrow
-from wasserflow.train.device import max_over_processes, processes, resolve_device
-from wasserflow.train.trainer import Trainer
+from wasserflow._core.device import resolve_device
+from wasserflow.training.processes import max_over_processes, processes
+from wasserflow.training.trainer import Trainer
 
 model = VGrow.for_shape((1, 8, 8), width=4, batch=16)
 device = torch.device("cpu")
@@ -315,7 +295,7 @@ for p in model.parameters():
     other = p.detach().clone()
     torch.distributed.broadcast(other, 0)
     assert torch.equal(p, other), "the processes drift apart"
-assert max_over_processes(processes().process_index, device) == 1
+assert max_over_processes((processes().process_index, 3.0), device) == (1, 3)
 assert resolve_device("cpu") == device  # a run can be looked at from here
 processes().wait_for_everyone()
 os._exit(0)

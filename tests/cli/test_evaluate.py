@@ -10,7 +10,7 @@ import torch
 
 import wasserflow as wf
 from wasserflow.metric import pretrained
-from wasserflow.train import Run
+from wasserflow.run.store import Run
 
 
 def stored(run: Path) -> dict:

@@ -314,7 +314,7 @@ def test_a_flow_that_diverges_keeps_its_best_particles(run, points):
 
 
 def test_an_interrupt_keeps_the_particles(points, monkeypatch, capsys):
-    from wasserflow.particle import MMDField
+    from wasserflow.field.of_samples import MMDField
 
     calls = []
     whole = MMDField.at
@@ -335,5 +335,5 @@ def test_a_full_disk_leaves_nothing(refused, points, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("wasserflow.files._flush", full)
+    monkeypatch.setattr("wasserflow._core.files._flush", full)
     assert "No space left on device" in refused("flow", *points, "--out", "c.npy")

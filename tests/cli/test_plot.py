@@ -13,9 +13,8 @@ from PIL import Image, ImageSequence
 
 import wasserflow as wf
 from wasserflow import plot
-from wasserflow.train import Run
-from wasserflow.train.loop import GRID_POINTS
-from wasserflow.train.plot import plot_run, read_log
+from wasserflow.run.plots import plot_run, read_log
+from wasserflow.run.store import GRID_POINTS, Run
 
 OF = {
     "digits": ["curves.png", "grids.png", "training.gif"],
@@ -245,7 +244,7 @@ def test_a_full_disk(refused, runs, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wasserflow.files.os.replace", full)
+    monkeypatch.setattr("wasserflow._core.files.os.replace", full)
     assert "No space left on device" in refused("plot", run)
 
 

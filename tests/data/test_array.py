@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from wasserflow._core.errors import UserError
 from wasserflow.data import load
 from wasserflow.data.write import write_samples
-from wasserflow.errors import UserError
 
 N = 40
 

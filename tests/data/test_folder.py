@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wasserflow._core.errors import UserError
 from wasserflow.data import archive, load
-from wasserflow.errors import UserError
 
 N = 24
 

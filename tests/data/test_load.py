@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import wasserflow
+from wasserflow._core.errors import UserError
 from wasserflow.data import NAMES, load
-from wasserflow.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from wasserflow._core.errors import UserError
 from wasserflow.data import NAMES, available, data_folder, load, named
-from wasserflow.errors import UserError
 
 
 def idx(array):

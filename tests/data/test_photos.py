@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wasserflow._core.errors import UserError
 from wasserflow.data import available, load, read, read_samples
 from wasserflow.data.celeba import ARCHIVE, FOLDER, PARTITION
 from wasserflow.data.lsun import TEST, TRAIN
-from wasserflow.errors import UserError
 
 try:
     import lmdb

@@ -9,9 +9,9 @@ import pytest
 import torch
 from pyarrow import csv, parquet
 
+from wasserflow._core.errors import UserError
 from wasserflow.data import load, read_samples
 from wasserflow.data.write import write_samples
-from wasserflow.errors import UserError
 
 N = 60
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from wasserflow._core.errors import UserError
 from wasserflow.data import load, toy
-from wasserflow.errors import UserError
 
 N = 40_000
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import wasserflow as wf
-from wasserflow.discrepancy import paired_mmd_squared, witness
+from wasserflow.discrepancy.mmd import paired_mmd_squared, witness
 
 example = import_module("adaptive_kernel")
 
@@ -33,7 +33,7 @@ def test_the_width_has_the_lowest_loss_over_scales_too():
     scales = torch.logspace(-3, 3, 4000)
 
     def loss(width):
-        kernel = wf.Gaussian(width)
+        kernel = wf.kernel.Gaussian(width)
         slope = witness(noise, data, kernel).gradient(between * data + (1 - between) * noise).norm(dim=1)
         value = paired_mmd_squared(noise, data, kernel) / distance
         return (-scales * value + (scales[:, None] * slope - 1).square().mean(1)).min().item()

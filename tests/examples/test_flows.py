@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wasserflow.discrepancy import mmd_squared
+from wasserflow.discrepancy.mmd import mmd_squared
 
 
 def test_three_rings_are_circles_and_every_flow_comes_closer(tmp_path):

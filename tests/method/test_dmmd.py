@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import wasserflow as wf
-from wasserflow.discrepancy import mmd_squared, paired_mmd_squared, witness
-from wasserflow.errors import UserError
-from wasserflow.kernel import Energy, Gaussian, Linear, RationalQuadratic
-from wasserflow.method.dmmd import noised
-from wasserflow.method.dmmd_sampling import Level
-from wasserflow.noise import derive_seed, sample_noise
+from wasserflow._core.errors import UserError
+from wasserflow._core.noise import derive_seed, sample_noise
+from wasserflow.discrepancy.mmd import mmd_squared, paired_mmd_squared, witness
+from wasserflow.kernel.base import Linear
+from wasserflow.kernel.radial import Energy, Gaussian, RationalQuadratic
+from wasserflow.method.dmmd.model import noised
+from wasserflow.method.dmmd.sampler import Level
 
 SMALL: dict[str, Any] = {"width": 16, "batch": 16, "levels": 4}
 PUBLISHED: dict[str, Any] = {"gap": 1.0, "slope": 1.0, "standardised": False}

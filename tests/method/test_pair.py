@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.method import DMMD, METHODS, MonoFlow, VGrow
 from wasserflow.nn import PAIRS
 from wasserflow.nn.pg import Growing

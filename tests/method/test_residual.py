@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import wasserflow as wf
-from wasserflow.errors import UserError
-from wasserflow.field import RatioField
+from wasserflow._core.errors import UserError
+from wasserflow._core.noise import sample_noise
+from wasserflow.field.known_ratio import RatioField
 from wasserflow.method import ResidualFlow
-from wasserflow.noise import sample_noise
 
 SMALL = {"network": "mlp", "width": 16, "batch": 16, "maps": 3, "map_steps": 2, "ratio_steps": 4, "pool": 2}
 
@@ -104,7 +104,7 @@ def test_a_process_moves_its_own_share_of_the_pool():
 
 
 def test_samples_are_new_noise_through_every_map():
-    from wasserflow.noise import sample_noise
+    from wasserflow._core.noise import sample_noise
 
     model, _ = trained(2)
     x = sample_noise(5, 0, 7, (2,))
@@ -114,7 +114,7 @@ def test_samples_are_new_noise_through_every_map():
 
 
 def test_without_a_map_samples_are_noise():
-    from wasserflow.noise import sample_noise
+    from wasserflow._core.noise import sample_noise
 
     model = ResidualFlow.for_shape((1, 8, 8))
     assert torch.equal(model.sample(4, seed=1), sample_noise(1, 0, 4, (1, 8, 8)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wasserflow.method import MonoFlow, VGrow
-from wasserflow.method.ratio import pick
+from wasserflow.method.logit import pick
 from wasserflow.ratio import PENALTIES
 
 SHAPE = (1, 8, 8)

@@ -10,7 +10,7 @@ from PIL import Image
 
 import wasserflow as wf
 from benchmarks.mixture import Mixture
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.method import VAPO
 from wasserflow.nn.unet import SeededDropout, UNet
 from wasserflow.path import Linear
@@ -215,7 +215,7 @@ def test_masks_keep_what_is_known(tmp_path):
 
 
 def test_interpolation_goes_along_the_sphere():
-    from wasserflow.method.vapo_sampling import _noise
+    from wasserflow.method.vapo.sampler import _noise
 
     rows = _noise(range(10), 0, (1000,), 5)
     ends = _noise(range(4), 0, (1000,), 0)

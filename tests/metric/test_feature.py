@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from wasserflow._core.errors import UserError
 from wasserflow.data import Dataset, Form, Split, load
-from wasserflow.errors import UserError
 from wasserflow.metric import evaluate, extractor, feature
 from wasserflow.metric.feature import Classifier, Pixels
 

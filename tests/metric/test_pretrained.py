@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from wasserflow._core.errors import UserError
 from wasserflow.data import Dataset, Form, Split
-from wasserflow.errors import UserError
 from wasserflow.metric import evaluate, extractor, pretrained
 from wasserflow.metric.pretrained import levels
 

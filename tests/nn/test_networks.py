@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.nn import build_pair
 from wasserflow.nn.resnet import resnet_pair, resnet_plain_pair
 from wasserflow.nn.sizes import ladder

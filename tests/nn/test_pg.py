@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d, leaky_relu
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wasserflow.nn.pg import pg_pair
-from wasserflow.train.fit import Average
+from wasserflow.training.fit import Average
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 33, 20), (1, 20, 33), (1, 5, 9), (3, 4, 4), (1, 64, 64)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)

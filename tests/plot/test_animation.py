@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.plot import cloud_frames, save_gif
 
 

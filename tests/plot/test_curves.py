@@ -5,7 +5,7 @@ from math import log
 import numpy as np
 import pytest
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.plot import curves, overlaid
 
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.plot import curves, densities, save_figure
 from wasserflow.plot.figure import limits, outside
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.plot import image_grid, save_grid
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.plot import save_scatter
 
 POINTS = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))

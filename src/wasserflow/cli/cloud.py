@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wasserflow._core.errors import UserError, unknown
 from wasserflow.data import read
 from wasserflow.data.dataset import Form
 from wasserflow.data.raw import Raw
 from wasserflow.data.toy import TOYS, log_density
 from wasserflow.data.write import check_target, write_samples
-from wasserflow.errors import UserError, unknown
+from wasserflow.field.target import Samples
 from wasserflow.metric import energy_distance
 from wasserflow.plot import cloud_frames, draw_samples, image_grid, save_gif
-from wasserflow.target import Samples
 
 __all__ = ["Cloud", "density", "read_clouds"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from wasserflow.train.compare import compare
+from wasserflow.run.comparison import compare
 
 __all__ = ["run"]
 

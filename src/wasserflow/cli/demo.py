@@ -9,13 +9,16 @@ import torch
 import tyro
 from PIL import Image
 
+from wasserflow._core.errors import check_seed
 from wasserflow.cli.evaluate import print_report
 from wasserflow.cli.progress import show_progress
 from wasserflow.data import load as load_data
-from wasserflow.errors import check_seed
 from wasserflow.method import VGrow
 from wasserflow.plot import draw_samples, save_gif
-from wasserflow.train import Budget, Run, evaluate, train
+from wasserflow.run.evaluation import evaluate
+from wasserflow.run.launch import train
+from wasserflow.run.store import Run
+from wasserflow.training.budget import Budget
 
 __all__ = ["run"]
 

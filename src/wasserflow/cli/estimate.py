@@ -11,9 +11,9 @@ from statistics import mean
 import torch
 
 from wasserflow.data import Batch
-from wasserflow.train.budget import Budget, Progress
-from wasserflow.train.ledger import memory_mb
-from wasserflow.train.trainer import Trainer
+from wasserflow.training.budget import Budget, Progress
+from wasserflow.training.ledger import memory_mb
+from wasserflow.training.trainer import Trainer
 
 __all__ = ["estimate"]
 

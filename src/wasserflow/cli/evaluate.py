@@ -12,7 +12,7 @@ from rich.text import Text
 
 from wasserflow.cli.sampling import parse
 from wasserflow.metric import Report
-from wasserflow.train import evaluate
+from wasserflow.run.evaluation import evaluate
 
 __all__ = ["print_report", "run"]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from wasserflow.errors import UserError, check_seed
+from wasserflow._core.errors import UserError, check_seed
 
 __all__ = ["run"]
 
@@ -88,9 +88,9 @@ def run(argv: Sequence[str]) -> None:
 
     import torch
 
+    from wasserflow._core.device import resolve_device
     from wasserflow.cli.cloud import density, read_clouds
-    from wasserflow.flow import Diverged, flow
-    from wasserflow.train.device import resolve_device
+    from wasserflow.flows import Diverged, flow
 
     device = resolve_device(flags.device)
     scored = flags.field in ("svgd", "ksd")
@@ -176,11 +176,11 @@ def _field(flags: FlowFlags, x: Any, target: Any, weights: Any) -> tuple[Any, fl
     """The field, and the step size within its stable range where none is given."""
     import torch
 
-    from wasserflow.kernel import Energy
-    from wasserflow.learned import LearnedRatioField
-    from wasserflow.particle import DrMMDField, KALEField, MMDField, SlicedField
-    from wasserflow.stein import KSDField, SVGDField
-    from wasserflow.target import flat
+    from wasserflow._core.points import flat
+    from wasserflow.field.learned_ratio import LearnedRatioField
+    from wasserflow.field.of_samples import DrMMDField, KALEField, MMDField, SlicedField
+    from wasserflow.field.of_score import KSDField, SVGDField
+    from wasserflow.kernel.radial import Energy
 
     kernel = _kernel(flags)
     if flags.field == "ratio":
@@ -270,7 +270,7 @@ def _weights(path: Path | None) -> Any:
 
 
 def _write_log(looks: list[dict[str, float]], path: Path | None) -> None:
-    from wasserflow.files import whole_or_nothing
+    from wasserflow._core.files import whole_or_nothing
 
     if path is not None:
         with whole_or_nothing(path) as part:

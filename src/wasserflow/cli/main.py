@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.metadata import version
 from types import FrameType
 
-from wasserflow.errors import UserError, unknown
+from wasserflow._core.errors import UserError, unknown
 
 __all__ = ["main"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from wasserflow.train.plot import plot_run
+from wasserflow.run.plots import plot_run
 
 __all__ = ["run"]
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager, suppress
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from wasserflow.train.ledger import Line
-from wasserflow.train.loop import Report
+from wasserflow.training.ledger import Line
+from wasserflow.training.loop import Report
 
 __all__ = ["show_progress"]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import tyro
 
 from wasserflow.cli.progress import show_progress
-from wasserflow.train import Budget, resume
-from wasserflow.train.device import processes
+from wasserflow.run.launch import resume
+from wasserflow.training.budget import Budget
+from wasserflow.training.processes import processes
 
 __all__ = ["run"]
 

@@ -9,12 +9,13 @@ import torch
 import tyro
 from torch import Tensor
 
+from wasserflow._core.errors import UserError
 from wasserflow.cli.sampling import parse
 from wasserflow.data import read_samples
 from wasserflow.data.write import check_target, write_samples
-from wasserflow.errors import UserError
 from wasserflow.plot import draw_samples
-from wasserflow.train import Run, load
+from wasserflow.run.samples import load
+from wasserflow.run.store import Run
 
 __all__ = ["run"]
 

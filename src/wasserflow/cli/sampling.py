@@ -6,7 +6,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 import tyro
 
-from wasserflow.train import Run
+from wasserflow.run.store import Run
 
 __all__ = ["parse"]
 

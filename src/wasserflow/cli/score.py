@@ -12,11 +12,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wasserflow.errors import UserError
-from wasserflow.files import whole_or_nothing
-from wasserflow.method.potential_flow import READ_AT
-from wasserflow.train import Run
-from wasserflow.train.score import bits_per_dim, detect
+from wasserflow._core.errors import UserError
+from wasserflow._core.files import whole_or_nothing
+from wasserflow.method.vapo.potential_flow import READ_AT
+from wasserflow.run.density import bits_per_dim, detect
+from wasserflow.run.store import Run
 
 __all__ = ["run"]
 

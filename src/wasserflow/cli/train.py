@@ -9,14 +9,17 @@ from typing import Annotated
 
 import tyro
 
+from wasserflow._core.device import Precision
+from wasserflow._core.errors import UserError, check_seed, unknown
 from wasserflow.cli.estimate import estimate
 from wasserflow.cli.progress import show_progress
 from wasserflow.data import load as load_data
-from wasserflow.errors import UserError, check_seed, unknown
 from wasserflow.method import METHODS, MethodConfig
-from wasserflow.train import Budget, Run, train
-from wasserflow.train.device import Precision, processes, resolve_training_device
-from wasserflow.train.trainer import Trainer
+from wasserflow.run.launch import train
+from wasserflow.run.store import Run
+from wasserflow.training.budget import Budget
+from wasserflow.training.processes import processes, resolve_training_device
+from wasserflow.training.trainer import Trainer
 
 __all__ = ["run"]
 

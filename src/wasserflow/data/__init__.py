@@ -13,20 +13,21 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from wasserflow._core.errors import UserError, unknown
 from wasserflow.data import toy
+from wasserflow.data.archive import LARGEST
 from wasserflow.data.array import from_array, read_idx_file, read_npy, read_npz, to_numpy
 from wasserflow.data.batches import Batch, Batches
 from wasserflow.data.dataset import Dataset, Form, Split
 from wasserflow.data.folder import ARCHIVES, IMAGES, read_archive, read_folder
-from wasserflow.data.image import LARGEST, SMALLEST
+from wasserflow.data.image import SMALLEST
+from wasserflow.data.ink import ink_points
 from wasserflow.data.named import SETS, data_folder, find, read_digits, read_named
 from wasserflow.data.photos import PHOTOS, find_photos, read_photos
-from wasserflow.data.picture import ink_points
 from wasserflow.data.raw import Part, Raw
 from wasserflow.data.split import check_values, finish, samples_of
 from wasserflow.data.table import read_csv, read_parquet
 from wasserflow.data.toy import TOYS
-from wasserflow.errors import UserError, unknown
 
 __all__ = [
     "NAMES",
@@ -99,7 +100,7 @@ def read(source: str | Path, n: int, seed: int = 0) -> Raw:
     """All samples of a source as they came: not split, not standardised, not copied into memory.
 
     Args:
-        source: As for `load`, or the path of one picture, whose ink becomes points (`wasserflow.data.picture`).
+        source: As for `load`, or the path of one picture, whose ink becomes points (`wasserflow.data.ink`).
         n: How many points of a toy, or of a picture.
         seed: Of those points.
 

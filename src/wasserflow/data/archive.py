@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 
 __all__ = ["BROKEN", "read_members", "zip_names"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from wasserflow._core.errors import UserError
 from wasserflow.data.archive import BROKEN
 from wasserflow.data.idx import read_idx
 from wasserflow.data.image import channels_first
 from wasserflow.data.raw import Part, Raw, encode_labels
-from wasserflow.errors import UserError
 
 __all__ = ["from_array", "load_npy", "read_idx_file", "read_npy", "read_npz", "to_numpy"]
 

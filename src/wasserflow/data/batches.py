@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wasserflow._core.noise import derive_seed
 from wasserflow.data.dataset import Form, Split
-from wasserflow.noise import derive_seed
 
 __all__ = ["Batch", "Batches"]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from wasserflow._core.errors import UserError
 from wasserflow.data.archive import read_members, zip_names
+from wasserflow.data.decoding import Item, Name, decode_all
 from wasserflow.data.folder import visible, walk
 from wasserflow.data.image import decode
-from wasserflow.data.pictures import Item, Name, decode_all
 from wasserflow.data.raw import Part, Raw
-from wasserflow.errors import UserError
 
 __all__ = ["ARCHIVE", "FOLDER", "PARTITION", "read_celeba"]
 

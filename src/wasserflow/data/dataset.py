@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wasserflow.errors import UserError, unknown
-from wasserflow.record import read_as
+from wasserflow._core.errors import UserError, unknown
+from wasserflow._core.record import read_as
 
 __all__ = ["Dataset", "Form", "Split", "value_range"]
 

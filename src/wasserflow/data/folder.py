@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from wasserflow._core.errors import UserError
 from wasserflow.data.archive import read_members
+from wasserflow.data.decoding import Item, Name, decode_all
 from wasserflow.data.image import decode
-from wasserflow.data.pictures import Item, Name, decode_all
 from wasserflow.data.raw import Part, Raw, encode_labels
-from wasserflow.errors import UserError
 
 __all__ = ["ARCHIVES", "IMAGES", "read_archive", "read_folder", "visible", "walk"]
 

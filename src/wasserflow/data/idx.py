@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 
 __all__ = ["read_idx"]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from wasserflow._core.errors import UserError
+from wasserflow.data.decoding import Item, decode_all
 from wasserflow.data.image import decode
-from wasserflow.data.pictures import Item, decode_all
 from wasserflow.data.raw import Part, Raw
-from wasserflow.errors import UserError
 
 __all__ = ["TEST", "TRAIN", "read_church"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from wasserflow._core.errors import UserError
 from wasserflow.data.archive import read_members
 from wasserflow.data.download import DownloadError, download
 from wasserflow.data.idx import read_idx
 from wasserflow.data.raw import Part, Raw
-from wasserflow.errors import UserError
 
 __all__ = ["SETS", "NamedSet", "data_folder", "find", "read_digits", "read_named"]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from wasserflow._core.errors import UserError
 from wasserflow.data import celeba, lsun
 from wasserflow.data.named import data_folder
 from wasserflow.data.raw import Raw
-from wasserflow.errors import UserError
 
 __all__ = ["PHOTOS", "SIZE", "PhotoSet", "find_photos", "read_photos"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 
 __all__ = ["Part", "Raw", "encode_labels"]
 

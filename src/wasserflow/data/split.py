@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wasserflow._core.errors import UserError
 from wasserflow.data.dataset import Dataset, Form, Split
 from wasserflow.data.image import SMALLEST, resize
 from wasserflow.data.raw import Part, Raw
-from wasserflow.errors import UserError
 
 __all__ = ["check_values", "fingerprint", "finish", "hold_out", "samples_of"]
 

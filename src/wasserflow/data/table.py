@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wasserflow._core.errors import UserError
 from wasserflow.data.raw import Part, Raw
-from wasserflow.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa

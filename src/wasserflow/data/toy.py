@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wasserflow._core.errors import check_seed, unknown
 from wasserflow.data.raw import Part, Raw
-from wasserflow.errors import check_seed, unknown
 
 __all__ = [
     "TOYS",

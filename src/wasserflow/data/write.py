@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from wasserflow._core.errors import UserError
+from wasserflow._core.files import whole_or_nothing
 from wasserflow.data.dataset import Form, value_range
-from wasserflow.errors import UserError
-from wasserflow.files import whole_or_nothing
 
 __all__ = ["check_target", "write_samples"]
 

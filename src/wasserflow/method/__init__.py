@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from wasserflow.method.dmmd import DMMD, DMMDConfig
-from wasserflow.method.dmmd_sampling import DMMDSampling
-from wasserflow.method.method import Method, MethodConfig
+from wasserflow.method.base import Method, MethodConfig
+from wasserflow.method.dmmd.model import DMMD, DMMDConfig
+from wasserflow.method.dmmd.sampler import DMMDSampling
 from wasserflow.method.monoflow import MonoFlow, MonoFlowConfig
 from wasserflow.method.residual import ResidualFlow, ResidualFlowConfig
-from wasserflow.method.vapo import VAPO, VAPOConfig
+from wasserflow.method.vapo.model import VAPO, VAPOConfig
 from wasserflow.method.vgrow import VGrow, VGrowConfig
 
 __all__ = [

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from wasserflow._core.errors import UserError, unknown
 from wasserflow.divergence import CHECKED, named
-from wasserflow.errors import UserError, unknown
 from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig
 
 __all__ = ["MonoFlow", "MonoFlowConfig"]

@@ -8,11 +8,11 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from wasserflow.errors import UserError
-from wasserflow.method.method import positive
-from wasserflow.method.ratio import RatioConfig, RatioMethod, evaluated
+from wasserflow._core.errors import UserError
+from wasserflow._core.noise import sample_noise
+from wasserflow.method.base import positive
+from wasserflow.method.logit import RatioConfig, RatioMethod, evaluated
 from wasserflow.nn import build_pair
-from wasserflow.noise import sample_noise
 
 __all__ = ["FOR_VECTORS", "Pair", "PairConfig"]
 

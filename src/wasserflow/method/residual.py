@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from wasserflow._core.errors import unknown
+from wasserflow._core.noise import sample_noise
 from wasserflow.divergence import named
-from wasserflow.errors import unknown
-from wasserflow.field import RatioField
-from wasserflow.method.method import positive
-from wasserflow.method.ratio import RatioConfig, RatioMethod
+from wasserflow.field.known_ratio import RatioField
+from wasserflow.method.base import positive
+from wasserflow.method.logit import RatioConfig, RatioMethod
 from wasserflow.nn import build_pair
-from wasserflow.noise import sample_noise
 
 __all__ = ["ResidualFlow", "ResidualFlowConfig"]
 

@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from wasserflow._core.errors import UserError, unknown
 from wasserflow.divergence import named
-from wasserflow.errors import UserError, unknown
-from wasserflow.method.method import milestones, positive
+from wasserflow.method.base import milestones, positive
+from wasserflow.method.logit import shuffled
 from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig
-from wasserflow.method.ratio import shuffled
 from wasserflow.nn.pg import Growing
 
 __all__ = ["VGrow", "VGrowConfig"]

@@ -4,7 +4,7 @@
 """
 
 from wasserflow.metric.distance import energy_distance, frechet, kernel_distance, log_chamfer, sliced_wasserstein
-from wasserflow.metric.evaluate import evaluate
+from wasserflow.metric.evaluation import evaluate
 from wasserflow.metric.feature import Classifier, Extractor, extractor
 from wasserflow.metric.manifold import Manifold, manifold
 from wasserflow.metric.memorisation import memorised

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wasserflow.kernel import squared_distances
+from wasserflow._core.pairs import squared_distances
 
 __all__ = [
     "Estimate",

@@ -23,9 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from wasserflow._core.errors import UserError, unknown
+from wasserflow._core.files import digest, whole_or_nothing
 from wasserflow.data.dataset import Dataset, Form, Split
-from wasserflow.errors import UserError, unknown
-from wasserflow.files import digest, whole_or_nothing
 from wasserflow.metric.pretrained import dinov2, inception
 
 __all__ = [

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wasserflow.kernel import squared_distances
+from wasserflow._core.pairs import squared_distances
 from wasserflow.metric.distance import tiles
 
 __all__ = ["Manifold", "manifold", "radii"]

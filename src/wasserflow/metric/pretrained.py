@@ -30,9 +30,9 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor, nn
 
+from wasserflow._core.errors import UserError
 from wasserflow.data.dataset import Dataset
 from wasserflow.data.download import DownloadError, download
-from wasserflow.errors import UserError
 
 __all__ = ["Pretrained", "dinov2", "inception", "levels"]
 

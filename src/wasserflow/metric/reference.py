@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wasserflow._core.errors import UserError
+from wasserflow._core.files import whole_or_nothing
 from wasserflow.data.dataset import Dataset
-from wasserflow.errors import UserError
-from wasserflow.files import whole_or_nothing
 from wasserflow.metric.feature import Extractor, cache_folder
 
 __all__ = ["Reference", "features_of"]

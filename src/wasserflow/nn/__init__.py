@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from wasserflow.errors import UserError, unknown
+from wasserflow._core.errors import UserError, unknown
 from wasserflow.nn.dcgan import dcgan_pair
 from wasserflow.nn.mlp import mlp_pair, shallow_pair
 from wasserflow.nn.pg import pg_pair

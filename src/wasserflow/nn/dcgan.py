@@ -9,7 +9,7 @@ from math import ceil, log2
 
 from torch import nn
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.nn.exact import Exact
 
 __all__ = ["dcgan_pair", "normal_init"]

@@ -17,7 +17,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from wasserflow.errors import UserError, unknown
+from wasserflow._core.errors import UserError, unknown
 from wasserflow.nn.exact import Exact
 from wasserflow.nn.timed import Encoder, TimedMLP
 from wasserflow.nn.unet import UNet

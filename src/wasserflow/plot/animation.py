@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from wasserflow.errors import UserError
-from wasserflow.files import whole_or_nothing
+from wasserflow._core.errors import UserError
+from wasserflow._core.files import whole_or_nothing
 
 __all__ = ["evenly", "save_gif"]
 

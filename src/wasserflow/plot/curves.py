@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.plot.figure import DATA, LEVEL, SAMPLES, brief, tidy, tile
 
 if TYPE_CHECKING:

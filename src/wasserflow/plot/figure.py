@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wasserflow.errors import unknown
-from wasserflow.files import whole_or_nothing
+from wasserflow._core.errors import unknown
+from wasserflow._core.files import whole_or_nothing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wasserflow.errors import UserError, unknown
-from wasserflow.files import whole_or_nothing
+from wasserflow._core.errors import UserError, unknown
+from wasserflow._core.files import whole_or_nothing
 
 __all__ = ["image_grid", "save_grid", "save_image"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from wasserflow.errors import UserError
+from wasserflow._core.errors import UserError
 from wasserflow.plot.figure import DATA, SAMPLES, fit_axes, fitted_figure, limits, outside, save_figure, tidy
 
 if TYPE_CHECKING:

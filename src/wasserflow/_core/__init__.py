@@ -1,0 +1,1 @@
+"""What everybody stands on: errors, files, noise, points, pairs, records, devices."""

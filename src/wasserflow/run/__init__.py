@@ -1,0 +1,1 @@
+"""A run: the folder of a training, and what is done with it."""

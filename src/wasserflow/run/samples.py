@@ -1,0 +1,51 @@
+"""Samples of a run, and the model that draws them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wasserflow.method import Method
+from wasserflow.run.store import Run
+
+__all__ = ["load", "sample"]
+
+
+def load(path: str | Path, *, device: str | torch.device | None = "cpu", data: Any = None) -> Method:
+    """The model of a run at its newest checkpoint, in evaluation mode.
+
+    Networks with an average of weights have it loaded: samples are drawn from the average, where there is one.
+
+    Args:
+        path: The run's folder.
+        device: Where to put the model; None for the best device here.
+        data: The same data again, for a method that samples with them and was trained on an array in memory.
+
+    Raises:
+        UserError: If there is no such run or device, or it has no readable checkpoint.
+    """
+    return Run.open(path).load(device, data)
+
+
+def sample(
+    path: str | Path, n: int, *, seed: int = 0, device: str | torch.device = "cpu", data: Any = None, **settings: Any
+) -> np.ndarray:
+    """Samples of a run in the data's own layout, units and type: what ``wasserflow sample`` writes to a file.
+
+    Args:
+        path: The run's folder.
+        n: How many.
+        seed: Sample i depends on the seed and on i alone.
+        device: Where to compute.
+        data: As in `load`.
+        settings: Of sampling, where they differ from the method's defaults.
+
+    Raises:
+        UserError: If there is no such run, or it has no readable checkpoint.
+    """
+    run = Run.open(path)
+    model = run.load(device, data)
+    samples = run.form.to_data(model.sample(n, seed=seed, **settings))
+    run.remember(model)
+    return samples

@@ -1,0 +1,1 @@
+"""Training, how weights change: the loop, the trainer, fits, budgets, logs, signals, processes."""
