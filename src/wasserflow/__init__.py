@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from wasserflow.ratio import define_loss as define_loss
     from wasserflow.run.comparison import compare as compare
     from wasserflow.run.density import detect as detect
-    from wasserflow.run.density import score as score
+    from wasserflow.run.density import log_density as log_density
     from wasserflow.run.evaluation import evaluate as evaluate
     from wasserflow.run.launch import resume as resume
     from wasserflow.run.launch import train as train
@@ -54,7 +54,7 @@ _HOMES = {
     "method": ("DMMD", "VAPO", "MonoFlow", "ResidualFlow", "VGrow"),
     "ratio": ("define_loss",),
     "run.comparison": ("compare",),
-    "run.density": ("detect", "score"),
+    "run.density": ("detect", "log_density"),
     "run.evaluation": ("evaluate",),
     "run.launch": ("resume", "train"),
     "run.plots": ("plot_run",),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from wasserflow.discrepancy import sliced_energy as sliced
 from wasserflow._core.errors import UserError
+from wasserflow.discrepancy import sliced_energy as sliced
 from wasserflow.discrepancy.mmd import mmd_squared
 from wasserflow.discrepancy.sliced_energy import directions, sliced_energy, sliced_velocity, slicing_constant
 from wasserflow.field.of_samples import MMDField, SlicedField

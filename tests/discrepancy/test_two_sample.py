@@ -20,11 +20,15 @@ X, Y = RNG.standard_normal((40, 3)), RNG.standard_normal((30, 3)) + 0.8
 
 def test_values():
     x, y = torch.from_numpy(X), torch.from_numpy(Y)
-    assert wf.mmd(X, Y, wf.kernel.Gaussian(1.0)).value == pytest.approx(mmd_squared(x, y, wf.kernel.Gaussian(1.0), True).item())
+    assert wf.mmd(X, Y, wf.kernel.Gaussian(1.0)).value == pytest.approx(
+        mmd_squared(x, y, wf.kernel.Gaussian(1.0), True).item()
+    )
     assert wf.mmd(X, Y).value == pytest.approx(mmd_squared(x, y, wf.kernel.Gaussian("median"), True).item())
     assert wf.mmd(X, Y, lambda a, b: a @ b.T).value == pytest.approx(mmd_squared(x, y, wf.kernel.Linear(), True).item())
     assert wf.energy_distance(X, Y).value == pytest.approx(energy_distance(x, y))
-    assert wf.kale(X, Y, 0.1).value == pytest.approx(kale(x, y, wf.kernel.Gaussian("median"), 0.1).value.item(), rel=1e-6)
+    assert wf.kale(X, Y, 0.1).value == pytest.approx(
+        kale(x, y, wf.kernel.Gaussian("median"), 0.1).value.item(), rel=1e-6
+    )
     assert wf.mmd(X, Y).p_value is None
 
 
@@ -87,7 +91,9 @@ def test_p_values_do_not_depend_on_the_unit(unit):
 
 
 def test_linear_kernel_keeps_its_digits_far_from_the_origin():
-    assert wf.mmd(X + 1e8, Y + 1e8, wf.kernel.Linear()).value == pytest.approx(wf.mmd(X, Y, wf.kernel.Linear()).value, rel=1e-5)
+    assert wf.mmd(X + 1e8, Y + 1e8, wf.kernel.Linear()).value == pytest.approx(
+        wf.mmd(X, Y, wf.kernel.Linear()).value, rel=1e-5
+    )
 
 
 def test_samples_that_mostly_coincide_are_told_apart():

@@ -12,6 +12,7 @@ from wasserflow._core.noise import derive_seed, sample_noise
 from wasserflow.discrepancy.mmd import mmd_squared, paired_mmd_squared, witness
 from wasserflow.kernel.base import Linear
 from wasserflow.kernel.radial import Energy, Gaussian, RationalQuadratic
+from wasserflow.method.capability import Reference
 from wasserflow.method.dmmd.model import noised
 from wasserflow.method.dmmd.sampler import Level
 
@@ -28,7 +29,7 @@ def points(n, shift=0.0, seed=0):
 def make(shape=(2,), data=None, **settings):
     model = wf.DMMD.for_shape(shape, **SMALL | settings)
     data = points(400, 1.0).float() if data is None else data
-    model.data = lambda n: data[:n]
+    model.reference = Reference(lambda n: data[:n])
     return model.eval()
 
 
@@ -277,7 +278,7 @@ def test_particles_go_down_the_gradient_of_half_the_mmd(settings):
 def test_the_linear_kernel_needs_the_mean_features_alone():
     model = make(kernel="linear", **PUBLISHED)
     level = model.level(0.5, 100, 50)
-    x = model.data(100)
+    x = model.reference.data(100)
     torch.testing.assert_close(level.target, model.features(x, torch.full((100,), 0.5)).mean(0, keepdim=True))
     z = points(5).float()
     whole = model.gradient(z, 0.5, model.features(x, torch.full((100,), 0.5)).detach(), None, 5)
@@ -297,7 +298,7 @@ def test_samples_are_prefixes_and_groups_do_not_meet():
     few, many = model.sample(5, seed=3, **HOW), model.sample(20, seed=3, **HOW)
     torch.testing.assert_close(few, many[:5])
     assert torch.equal(few, make().sample(5, seed=3, **HOW))
-    assert model.evaluations == 6
+    assert [part.evaluations for part in model.stream(5, **HOW)] == [6]
     torch.testing.assert_close(many, model.sample(20, seed=3, batch=3, **HOW))
     assert not torch.allclose(many[:8], model.sample(8, seed=3, **how(particles=4)))
 
@@ -318,7 +319,7 @@ def test_a_particle_alone_moves_between_stored_means():
     model = make(kernel="linear")
     chosen = how(sampler="approximate")
     ten = model.sample(10, seed=1, **chosen)
-    model.data = model._no_data
+    model.reference = Reference(known=model.reference.known)
     torch.testing.assert_close(ten[:1], model.sample(1, seed=1, **chosen))
     with pytest.raises(UserError, match="compares its particles with data"):
         model.sample(1, **chosen | {"noise_levels": 4})
@@ -342,7 +343,7 @@ def test_the_length_of_a_step(settings, sampler):
     assert (start - moved).norm(dim=1).min() > 1e-4
     if settings:  # at noised data that is the distance W, on the mean
         rng = torch.Generator().manual_seed(derive_seed("references", 600_000))
-        x_t = model.noised(model.data(50), torch.randn(50, 2, generator=rng), torch.tensor(0.6))
+        x_t = model.noised(model.reference.data(50), torch.randn(50, 2, generator=rng), torch.tensor(0.6))
         slope = model.gradient(x_t, 0.6, level.target, w, 50).norm(dim=1).mean()
         torch.testing.assert_close(level.reach, level.distance / slope)
 
@@ -374,15 +375,15 @@ def test_no_sample_costs_more_than_its_own_evaluations(monkeypatch):
     model.sample(1, **chosen)
     real = model.features.forward
     monkeypatch.setattr(model.features, "forward", lambda x, t: counted.append(len(x)) or real(x, t))
-    model.sample(7, batch=4, **chosen)
-    assert sum(counted) == 7 * model.evaluations
+    drawn = list(model.stream(7, batch=4, **chosen))
+    assert sum(counted) == sum(len(part.x) * part.evaluations for part in drawn)
 
 
 def test_what_is_known_of_the_data_holds_no_graph():
     model = make()
     model.study()
-    assert model.remembered
-    assert not any(value.requires_grad for value in model.remembered.values())
+    assert model.reference.known
+    assert not any(value.requires_grad for value in model.reference.known.values())
 
 
 def test_the_flow_is_left_at_the_denoisers_level():
@@ -412,7 +413,7 @@ def test_given_samples_are_noised_first_and_small_groups_filled_with_data():
     start = points(3, 1.0, seed=5).float()
     groups = list(model.groups(3, 7, 1000, model.Sampling(**how(noise_level=0.2, step_size=1e-9)), start))
     assert [len(group) for group in groups] == [8]
-    expected = noised(torch.cat([start, model.data(5)]), sample_noise(7, 0, 8, (2,)), torch.tensor(0.2))
+    expected = noised(torch.cat([start, model.reference.data(5)]), sample_noise(7, 0, 8, (2,)), torch.tensor(0.2))
     torch.testing.assert_close(groups[0], expected)
     kept = model.sample(3, start=start, no_noise=True, **how(noise_level=0.2, step_size=1e-9))
     torch.testing.assert_close(kept, start)

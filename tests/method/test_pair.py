@@ -9,6 +9,7 @@ import torch
 
 from wasserflow._core.errors import UserError
 from wasserflow.method import DMMD, METHODS, MonoFlow, VGrow
+from wasserflow.method.capability import GivesLogDensity
 from wasserflow.nn import PAIRS
 from wasserflow.nn.pg import Growing
 
@@ -23,7 +24,7 @@ def test_default_recipe_fits_any_shape(method, shape):
     model = method.for_shape(shape)
     samples = model.sample(3)
     assert samples.shape == (3, *shape)
-    judge = model.score if hasattr(model, "score") else model.log_ratio
+    judge = model.log_density if isinstance(model, GivesLogDensity) else model.log_ratio
     assert judge(samples).shape == (3,)
 
 

@@ -105,10 +105,10 @@ def test_samples_and_likelihoods_of_the_flow(learned):
     shares = torch.bincount(nearest.indices, minlength=3) / 3000
     assert ((shares - 1 / 3).abs() < 0.05).all()
     data = known.sample(300, torch.Generator().manual_seed(3))
-    found = model.score(data, kind="likelihood", steps=30, probes=4)
+    found = model.log_density(data, kind="likelihood", steps=30, probes=4)
     expected = known.log_density(data, torch.ones(300))
     assert abs((found - expected).mean()) < 0.25
-    assert (found > model.score(data + 4, kind="likelihood", steps=30)).float().mean() > 0.99
+    assert (found > model.log_density(data + 4, kind="likelihood", steps=30)).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("how", [{}, {"solver": "rk4", "steps": 3}, {"solver": "dopri5"}, {"corrections": 1}])
@@ -134,8 +134,8 @@ def test_evaluations_are_counted(learned):
     try:
         for how in ({"steps": 5}, {"solver": "rk4", "steps": 3}, {"solver": "dopri5"}, {"steps": 5, "corrections": 2}):
             counted.clear()
-            model.sample(10, batch=4, **how)
-            assert sum(counted) / 10 == pytest.approx(model.evaluations)
+            drawn = list(model.stream(10, batch=4, **how))
+            assert sum(counted) == pytest.approx(sum(len(part.x) * part.evaluations for part in drawn))
     finally:
         del model.potential.forward
 
@@ -263,15 +263,15 @@ def test_densities_are_refused_where_there_are_none(settings, reason):
     model = VAPO.for_shape((2,), width=8, **settings)
     x = torch.zeros(3, 2)
     with pytest.raises(UserError, match=reason):
-        model.score(x)
+        model.log_density(x)
     with pytest.raises(UserError, match=reason):
         model.sample(3, corrections=1)
-    assert model.score(x, kind="potential").shape == (3,)
+    assert model.log_density(x, kind="potential").shape == (3,)
     if "pairing" in settings:
         with pytest.raises(UserError, match=reason):
-            model.score(x, kind="likelihood")
+            model.log_density(x, kind="likelihood")
     else:
-        assert model.score(x, kind="likelihood", steps=2).isfinite().all()
+        assert model.log_density(x, kind="likelihood", steps=2).isfinite().all()
 
 
 def test_the_literal_covariance_has_one_time_per_batch():
@@ -286,13 +286,13 @@ def test_the_contrastive_phase_makes_the_end_a_density():
     settings = {"timed": False, "preconditioned": False, "pairing": "ot", "contrast": 0.05, "contrast_after": 64 * 30}
     model = VAPO.for_shape((2,), width=32, depth=2, batch=64, temperature=0.1, chain_steps=20, **settings)
     with pytest.raises(UserError, match="depends on the data"):
-        model.score(torch.zeros(2, 2))
+        model.log_density(torch.zeros(2, 2))
     known = Mixture(Linear(), torch.tensor([[1.0, 0.0]]), 0.3)
     model, logs = trained(model, Data(known.sample, 64), 40)
     assert "energy_gap" not in logs[29]
     assert "energy_gap" in logs[30]
     x = torch.zeros(2, 2)
-    torch.testing.assert_close(model.score(x, time=1.0), model.score(x, kind="potential", time=1.0) / 0.1)
+    torch.testing.assert_close(model.log_density(x, time=1.0), model.log_density(x, kind="potential", time=1.0) / 0.1)
 
 
 @pytest.mark.parametrize("network", ["encoder", "unet"])
@@ -374,9 +374,9 @@ def test_bad_samplings_are_refused(learned):
         with pytest.raises(UserError):
             model.sample(2, **wrong)
     with pytest.raises(UserError, match="shape"):
-        model.score(torch.zeros(2, 3))
+        model.log_density(torch.zeros(2, 3))
     with pytest.raises(UserError, match="kind"):
-        model.score(torch.zeros(2, 2), kind="energy")
+        model.log_density(torch.zeros(2, 2), kind="energy")
 
 
 def test_is_public():

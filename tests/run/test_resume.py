@@ -15,6 +15,7 @@ import torch
 import wasserflow as wf
 from wasserflow._core.errors import UserError
 from wasserflow.data import load as load_data
+from wasserflow.method.capability import ComparesWithData
 from wasserflow.run.checkpoint import load_latest
 from wasserflow.run.store import Run
 from wasserflow.training.interrupt import Interrupted
@@ -112,7 +113,8 @@ def test_what_is_known_of_the_data_is_of_the_weights_that_draw(digits, tmp_path)
     wf.train(make("dmmd"), digits, budget=wf.Budget(images=320), out=path)
     run = Run.open(path)
     model = run.load()
-    assert model.remembered
+    assert isinstance(model, ComparesWithData)
+    assert model.reference.known
     chosen = {"noise_levels": 2, "steps": 1, "references": 20, "particles": 10, "step_size": 0.01}
     model.sample(4, **chosen)
     wf.resume(path, budget=wf.Budget(images=640))
@@ -121,10 +123,13 @@ def test_what_is_known_of_the_data_is_of_the_weights_that_draw(digits, tmp_path)
     assert (path / "references.safetensors").read_bytes() == newer
     later = Run.open(path)
     model = later.load()
+    assert isinstance(model, ComparesWithData)
     model.sample(4, **chosen)
     later.remember(model)
-    assert any(name.startswith("0.020000/20/") for name in model.remembered)
-    assert Run.open(path).load().remembered.keys() == model.remembered.keys()
+    assert any(name.startswith("0.020000/20/") for name in model.reference.known)
+    again = Run.open(path).load()
+    assert isinstance(again, ComparesWithData)
+    assert again.reference.known.keys() == model.reference.known.keys()
 
 
 def test_data_in_memory_are_read_once_and_can_be_handed_over(tmp_path, monkeypatch):

@@ -1,9 +1,9 @@
 """``wasserflow sample RUN -n N --out x.png|x.npy|x.csv|folder/``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
@@ -13,6 +13,9 @@ from wasserflow._core.errors import UserError
 from wasserflow.cli.sampling import parse
 from wasserflow.data import read_samples
 from wasserflow.data.write import check_target, write_samples
+from wasserflow.method import Method
+from wasserflow.method.base import Drawn
+from wasserflow.method.capability import GivesLogDensity
 from wasserflow.plot import draw_samples
 from wasserflow.run.samples import load
 from wasserflow.run.store import Run
@@ -69,23 +72,32 @@ def run(argv: Sequence[str]) -> None:
     if flags.blend:
         _blend(model, load(flags.blend, device=flags.device), 0.5 if flags.share is None else flags.share)
     samples = model.stream(n, seed=flags.seed, batch=flags.batch, start=start, **settings)
+    total = 0.0
+
+    def counted() -> Iterator[Drawn]:
+        nonlocal total
+        for part in samples:
+            total += part.evaluations * len(part.x)
+            yield part
+
     if picture:
-        draw_samples(folder.form.to_picture(torch.cat(list(samples))), flags.out)
+        draw_samples(folder.form.to_picture(torch.cat([part.x for part in counted()])), flags.out)
     else:
-        write_samples(samples, n, folder.form, flags.out)
+        write_samples((part.x for part in counted()), n, folder.form, flags.out)
     folder.remember(model)
     weights = "averaged weights" if model.averages() else "the weights themselves (this run keeps no average)"
-    cost = "one network evaluation" if model.evaluations == 1 else f"{model.evaluations:,g} network evaluations"
+    each = total / n
+    cost = "one network evaluation" if each == 1 else f"{each:,g} network evaluations"
     print(
         f"{n} samples -> {flags.out}: {weights} at {folder.at.images if folder.at else 0:,} images, seed {flags.seed}; "
         f"{cost} per sample"
     )
 
 
-def _blend(model: Any, other: Any, share: float) -> None:
-    for one in (model, other):
-        if not hasattr(one, "blend"):
-            raise UserError(f"--blend adds potentials, and {type(one).__name__} learns none")
+def _blend(model: Method, other: Method, share: float) -> None:
+    if not (isinstance(model, GivesLogDensity) and isinstance(other, GivesLogDensity)):
+        without = other if isinstance(model, GivesLogDensity) else model
+        raise UserError(f"--blend adds potentials, and {type(without).__name__} learns none")
     model.blend(other, share)
 
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from wasserflow._core.errors import UserError, unknown
-from wasserflow._core.record import read_as
+from wasserflow._core.settings import read_settings, settings
 
 __all__ = ["Dataset", "Form", "Split", "value_range"]
 
 
-@dataclass(frozen=True)
+@settings
 class Form:
     """How the data looked to the person who brought it, so that samples can come back the same way.
 
@@ -108,7 +108,7 @@ class Form:
             ValueError: If the record is damaged.
             TypeError: If it names a type that NumPy lacks.
         """
-        form = read_as(cls, record, "form")
+        form = read_settings(cls, record, "form")
         columns = [given for given in (form.mean, form.std, form.columns) if given is not None]
         if (
             form.layout not in ("ND", "NHW", "NHWC", "NCHW")

@@ -1,23 +1,22 @@
 """What a method is to whatever trains it, stores it or samples from it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import inf
 from numbers import Integral
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from wasserflow._core.errors import UserError, check_seed, unknown
-from wasserflow._core.record import check_types
+from wasserflow._core.settings import Count, Share, leaves, settings, with_leaves
 
-__all__ = ["Method", "MethodConfig", "Sampling", "milestones", "positive"]
+__all__ = ["Drawn", "Method", "MethodConfig", "Sampling", "milestones", "positive"]
 
 
-@dataclass(frozen=True)
+@settings
 class MethodConfig:
     """What the settings of every method hold; each setting is a flag of the command line.
 
@@ -26,22 +25,31 @@ class MethodConfig:
         decay: Share of the budget, at its end, over which learning rates fall in a straight line to 0.
     """
 
-    batch: int = 64
-    decay: float = 0.0
+    batch: Count = 64
+    decay: Share = 0.0
 
     def __post_init__(self) -> None:
-        check_types(self)
-        positive(self, "batch")
-        if not 0 <= self.decay <= 1:
-            raise UserError(f"--decay must lie between 0 and 1, not {self.decay}")
+        """Refuse settings that do not fit together."""
 
 
-@dataclass(frozen=True)
+@settings
 class Sampling:
     """How samples are drawn; each setting is a flag of ``wasserflow sample``. One network evaluation needs none."""
 
     def __post_init__(self) -> None:
-        check_types(self)
+        """Refuse settings that do not fit together."""
+
+
+class Drawn(NamedTuple):
+    """A batch of samples.
+
+    Args:
+        x: Samples in model space, (B, *shape).
+        evaluations: Evaluations of a network, with or without its gradient, that each of them cost.
+    """
+
+    x: Tensor
+    evaluations: float = 1
 
 
 def positive(config: object, *names: str) -> None:
@@ -80,17 +88,13 @@ class Method(nn.Module, ABC, Generic[Settings]):
         UserError: If the shape is another, or the seed out of range.
 
     Attributes:
-        data: ``data(n)`` gives n training samples in model space, the same on every call, to a method that samples with
-            them; whoever trains or loads the model sets it.
-        remembered: What sampling has computed of the data and these weights, by name; stored with a run.
-        evaluations: Evaluations of a network, with or without its gradient, that a sample of the latest draw cost.
+        config: The method's settings.
+        shape: As given.
     """
 
     Config: ClassVar[type[MethodConfig]]
     Sampling: ClassVar[type[Any]] = Sampling
     from_samples: ClassVar[bool] = False  # whether sampling can start from given samples
-    evaluations: float = 1
-    data: Callable[[int], Tensor]
 
     def __init__(self, config: Settings, shape: Sequence[int], seed: int = 0) -> None:
         super().__init__()
@@ -99,8 +103,6 @@ class Method(nn.Module, ABC, Generic[Settings]):
         self.config = config
         self.shape = tuple(shape)
         self.seed = seed
-        self.remembered: dict[str, Tensor] = {}
-        self.data = self._no_data
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.build()
@@ -138,7 +140,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
         """
 
     @abstractmethod
-    def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Tensor]:
+    def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Drawn]:
         """``n`` samples in batches, drawn as ``how`` (a ``Sampling``) says, from ``start`` (n, *shape) where given."""
 
     @property
@@ -146,12 +148,9 @@ class Method(nn.Module, ABC, Generic[Settings]):
         """How samples are drawn unless told otherwise."""
         return self.Sampling()
 
-    def study(self) -> None:
-        """Compute once, into ``remembered``, what drawing samples takes from the data; by default nothing."""
-
     def preview(self, n: int) -> Tensor:
         """At most ``n`` samples to look at while training goes on, always of the same noise."""
-        return torch.cat(list(self.stream(n)))
+        return self.sample(n)
 
     def averages(self) -> dict[str, int]:
         """Networks of which a moving average is kept, with its half-life in images."""
@@ -180,10 +179,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
         """
         _check_shape(shape)
         config = cls.recipe(recipe, shape)
-        for name in overrides:
-            if not hasattr(config, name):
-                raise unknown("setting", name, vars(config))
-        return cls(replace(config, **overrides), shape, seed)
+        return cls(with_leaves(config, **overrides), shape, seed)
 
     def sample(
         self, n: int, *, seed: int = 0, batch: int = 1000, start: Tensor | None = None, **settings: Any
@@ -203,12 +199,13 @@ class Method(nn.Module, ABC, Generic[Settings]):
         Raises:
             UserError: If a setting is unknown or out of range, or the method cannot start from given samples.
         """
-        return torch.cat(list(self.stream(n, seed=seed, batch=batch, start=start, **settings)))
+        drawn = self.stream(n, seed=seed, batch=batch, start=start, **settings)
+        return torch.cat([part.x for part in drawn])
 
     def stream(
         self, n: int, *, seed: int = 0, batch: int = 1000, start: Tensor | None = None, **settings: Any
-    ) -> Iterator[Tensor]:
-        """The samples of `sample`, in batches."""
+    ) -> Iterator[Drawn]:
+        """The samples of `sample`, in batches, with what they cost."""
         if not all(isinstance(count, Integral) and count >= 1 for count in (n, batch)):
             raise UserError(f"the number of samples and the batch are whole numbers above 0, not {n} and {batch}")
         if start is not None and not self.from_samples:
@@ -217,11 +214,6 @@ class Method(nn.Module, ABC, Generic[Settings]):
             raise UserError(f"the samples to start from have shape {tuple(start.shape)}, not {(n, *self.shape)}")
         how = self.sampling
         for name in settings:
-            if not hasattr(how, name):
-                raise unknown("setting of sampling", name, vars(how))
-        return self.draw(n, seed, batch, replace(how, **settings), start)
-
-    def _no_data(self, n: int) -> Tensor:
-        raise UserError(
-            f"{type(self).__name__} compares its particles with data: train it, load a run, or set model.data"
-        )
+            if name not in leaves(how):
+                raise unknown("setting of sampling", name, leaves(how))
+        return self.draw(n, seed, batch, with_leaves(how, **settings), start)

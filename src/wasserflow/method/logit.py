@@ -1,7 +1,6 @@
 """What VGrow, MonoFlow and the flow of residual maps share: a logit that learns ``log p/q``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, TypeVar
 
@@ -10,15 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from wasserflow._core.errors import UserError
+from wasserflow._core.settings import settings
 from wasserflow.divergence import Map
 from wasserflow.field.known_ratio import RatioField
 from wasserflow.method.base import Method, MethodConfig, milestones, positive
+from wasserflow.method.capability import GivesField, GivesLogRatio
 from wasserflow.ratio import PENALTIES, loss_named
 
 __all__ = ["RatioConfig", "RatioMethod", "evaluated", "pick", "shuffled"]
 
 
-@dataclass(frozen=True)
+@settings
 class RatioConfig(MethodConfig):
     """A logit, what it learns from and how.
 
@@ -61,7 +62,7 @@ class RatioConfig(MethodConfig):
 Settings = TypeVar("Settings", bound=RatioConfig)
 
 
-class RatioMethod(Method[Settings]):
+class RatioMethod(Method[Settings], GivesLogRatio, GivesField):
     """A logit ``d(x) = log p/q`` for samples of one shape, in ``self.logit``."""
 
     map: Map  # how the flow weighs the gradient of the log ratio

@@ -9,20 +9,20 @@ References:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from wasserflow._core.errors import UserError, unknown
+from wasserflow._core.settings import settings
 from wasserflow.divergence import CHECKED, named
 from wasserflow.method.pair import FOR_VECTORS, Pair, PairConfig
 
 __all__ = ["MonoFlow", "MonoFlowConfig"]
 
 
-@dataclass(frozen=True)
+@settings
 class MonoFlowConfig(PairConfig):
     """Settings of MonoFlow.
 

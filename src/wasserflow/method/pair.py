@@ -1,7 +1,6 @@
 """What VGrow and MonoFlow share beside the logit: a generator that draws the particles."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, TypeVar
 
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from wasserflow._core.errors import UserError
 from wasserflow._core.noise import sample_noise
-from wasserflow.method.base import positive
+from wasserflow._core.settings import settings
+from wasserflow.method.base import Drawn, positive
 from wasserflow.method.logit import RatioConfig, RatioMethod, evaluated
 from wasserflow.nn import build_pair
 
@@ -31,7 +31,7 @@ FOR_VECTORS: dict[str, Any] = {
 """Where the default recipe for vectors differs from the one for images, whose values are the fields' defaults."""
 
 
-@dataclass(frozen=True)
+@settings
 class PairConfig(RatioConfig):
     """A generator beside the logit.
 
@@ -84,13 +84,13 @@ class Pair(RatioMethod[Settings]):
         draw = torch.randn if self.config.prior == "normal" else _uniform
         return draw(n, self.config.latent, generator=rng, device=rng.device)
 
-    def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Tensor]:
+    def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Drawn]:
         """``G(z)`` for ``n`` draws of z, in batches."""
         device = next(self.parameters()).device
         uniform = self.config.prior == "uniform"
         for i in range(0, n, batch):
             z = sample_noise(seed, i, min(i + batch, n), (self.config.latent,), uniform=uniform)
-            yield evaluated(self.generator, z.to(device))
+            yield Drawn(evaluated(self.generator, z.to(device)))
 
 
 def _uniform(n: int, dim: int, *, generator: torch.Generator, device: torch.device) -> Tensor:

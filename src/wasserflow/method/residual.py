@@ -11,7 +11,6 @@ References:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,16 +20,17 @@ from torch.func import functional_call
 
 from wasserflow._core.errors import unknown
 from wasserflow._core.noise import sample_noise
+from wasserflow._core.settings import settings
 from wasserflow.divergence import named
 from wasserflow.field.known_ratio import RatioField
-from wasserflow.method.base import positive
+from wasserflow.method.base import Drawn, positive
 from wasserflow.method.logit import RatioConfig, RatioMethod
 from wasserflow.nn import build_pair
 
 __all__ = ["ResidualFlow", "ResidualFlowConfig"]
 
 
-@dataclass(frozen=True)
+@settings
 class ResidualFlowConfig(RatioConfig):
     """Settings of the residual flow; a sample costs maps x map_steps gradients of the logit.
 
@@ -137,14 +137,14 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         return RatioField(lambda x: functional_call(self.logit, weights, (x,)), self.map)
 
     @torch.no_grad()
-    def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Tensor]:
+    def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Drawn]:
         """``n`` draws of noise pushed through the maps learned so far, in batches."""
-        self.evaluations = int(self.learned) * self.config.map_steps
+        cost = int(self.learned) * self.config.map_steps
         for i in range(0, n, batch):
             x = sample_noise(seed, i, min(i + batch, n), self.shape).to(self.maps.device)
             for k in range(int(self.learned)):
                 x = self.residual_map(k, x)
-            yield x
+            yield Drawn(x, cost)
 
     def _weights(self) -> Tensor:
         """All floating-point weights of the logit in one vector."""

@@ -10,13 +10,14 @@ References:
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from wasserflow._core.errors import UserError, unknown
+from wasserflow._core.settings import settings
 from wasserflow.divergence import named
 from wasserflow.method.base import milestones, positive
 from wasserflow.method.logit import shuffled
@@ -26,7 +27,7 @@ from wasserflow.nn.pg import Growing
 __all__ = ["VGrow", "VGrowConfig"]
 
 
-@dataclass(frozen=True)
+@settings
 class VGrowConfig(PairConfig):
     """Settings of VGrow.
 

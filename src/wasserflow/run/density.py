@@ -12,16 +12,17 @@ from torch import Tensor
 
 from wasserflow._core.errors import UserError, check_seed
 from wasserflow.data import read_samples
+from wasserflow.method.capability import GivesLogDensity
 from wasserflow.path import squared_norm
 from wasserflow.run.store import Run
 
-__all__ = ["Detection", "bits_per_dim", "detect", "score"]
+__all__ = ["Detection", "bits_per_dim", "detect", "log_density"]
 
 PER_VOLUME = ("density", "likelihood")
 """Kinds that are logarithms of densities, and change with the units of the data."""
 
 
-def score(
+def log_density(
     path: str | Path,
     data: Any = None,
     *,
@@ -30,7 +31,7 @@ def score(
     device: str | None = "cpu",
     **settings: Any,
 ) -> np.ndarray:
-    """One number per sample, the higher the more like the run's data; what ``wasserflow score`` writes.
+    """One number per sample, the higher the more like the run's data; what ``wasserflow density`` writes.
 
     Densities and likelihoods are per volume of the data's own units: grey levels of images, units of a table's columns.
 
@@ -38,10 +39,10 @@ def score(
         path: The folder of a run that learned a potential.
         data: Anything that `wasserflow.data.load` takes; of a set with a test split, that split. By default the run's
             own test split.
-        kind: ``density``, ``likelihood``, ``potential`` or ``published``, as `VAPO.score` explains.
+        kind: ``density``, ``likelihood``, ``potential`` or ``published``, as `VAPO.log_density` explains.
         n: The first so many samples; all by default.
         device: Where to compute.
-        settings: Of `VAPO.score`.
+        settings: Of `VAPO.log_density`.
 
     Returns:
         Shape (N,), float64.
@@ -78,19 +79,19 @@ def detect(
     device: str | None = "cpu",
     **settings: Any,
 ) -> tuple[np.ndarray, list[Detection]]:
-    """The scores of `score`, and how well they tell the samples from others, beside what needs no model.
+    """The numbers of `log_density`, and how well they tell the samples from others, beside what needs no model.
 
     The baselines are ``|x|^2`` in model space, with the sign that suits each set better (which a detector cannot know),
     and a constant. A score that has learned nothing but how bright the data are does no better than the first.
 
     Args:
-        path: As in `score`.
+        path: As in `log_density`.
         against: Other data, each anything that `wasserflow.data.load` takes.
-        data: As in `score`.
-        kind: As in `score`.
-        n: As in `score`, of each set.
-        device: As in `score`.
-        settings: As in `score`.
+        data: As in `log_density`.
+        kind: As in `log_density`.
+        n: As in `log_density`, of each set.
+        device: As in `log_density`.
+        settings: As in `log_density`.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -120,13 +121,11 @@ def bits_per_dim(log_likelihood: np.ndarray, size: int) -> np.ndarray:
     return -log_likelihood / (size * log(2))
 
 
-def _open(path: str | Path, device: str | None) -> tuple[Run, Any]:
+def _open(path: str | Path, device: str | None) -> tuple[Run, GivesLogDensity]:
     run = Run.open(path)
     model = run.load(device)
-    if not hasattr(model, "score"):
-        raise UserError(
-            f"{path} is a run of {run.record['method']}, which learns no potential: score needs one of vapo"
-        )
+    if not isinstance(model, GivesLogDensity):
+        raise UserError(f"{path} is a run of {run.record['method']}, which learns no potential, and so no density")
     return run, model
 
 
@@ -139,7 +138,7 @@ def _samples(run: Run, source: Any, n: int | None) -> Tensor:
 
 def _scores(run: Run, model: Any, x: Tensor, kind: str, settings: dict[str, Any]) -> np.ndarray:
     check_seed(settings.get("seed", 0))
-    values = model.score(x, kind=kind, **settings).double()
+    values = model.log_density(x, kind=kind, **settings).double()
     if not torch.isfinite(values).all():
         share = 1 - float(values.isfinite().double().mean())
         raise UserError(f"{share:.0%} of the scores are not finite: the kind {kind} does not suit this run")

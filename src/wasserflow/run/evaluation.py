@@ -14,6 +14,8 @@ from wasserflow import metric
 from wasserflow._core.errors import UserError, check_seed
 from wasserflow._core.files import whole_or_nothing
 from wasserflow.data import Dataset
+from wasserflow.method import Method
+from wasserflow.method.capability import GivesLogRatio
 from wasserflow.metric import Report, Row
 from wasserflow.run.store import Run
 
@@ -65,8 +67,8 @@ def evaluate(
     run = Run.open(path)
     held = run.load_data(data)
     model = run.load(device, held)
-    drawn = model.stream(min(n, len(held.split(split))), seed=seed, **settings)
-    samples = torch.cat([batch.cpu() for batch in drawn])
+    drawn = list(model.stream(min(n, len(held.split(split))), seed=seed, **settings))
+    samples = torch.cat([part.x.cpu() for part in drawn])
     run.remember(model)
     where = next(model.parameters()).device
     report = metric.evaluate(samples, held, split=split, features=features, seed=seed, device=where, say=say)
@@ -75,7 +77,7 @@ def evaluate(
     measured = {
         "images": run.at.images,
         "cpu_minutes": round(run.at.cpu_seconds / 60, 2),
-        "evaluations": model.evaluations,
+        "evaluations": sum(part.evaluations * len(part.x) for part in drawn) / len(samples),
         "sampling": vars(model.sampling) | settings,
         **report.to_json(),
     }
@@ -90,11 +92,11 @@ def evaluate(
     return report
 
 
-def _with_ratio_loss(report: Report, model: Any, samples: Tensor, data: Dataset) -> Report:
+def _with_ratio_loss(report: Report, model: Method, samples: Tensor, data: Dataset) -> Report:
     """The report, with the loss of the model's classifier, where it has one, between samples and held-out data."""
-    loss = getattr(model, "ratio_loss", None)
-    if loss is None:
+    if not isinstance(model, GivesLogRatio):
         return report
+    loss = model.ratio_loss
     held_out = data.split(report.split).x
     order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(report.seed))[: report.count]
     d_p = torch.cat([model.log_ratio(data.form.to_model(held_out[part])).cpu() for part in order.split(1000)])

@@ -14,6 +14,7 @@ from wasserflow._core.files import digest
 from wasserflow.data import Dataset
 from wasserflow.data import load as load_data
 from wasserflow.method import METHODS, Method
+from wasserflow.method.capability import ComparesWithData
 from wasserflow.run.checkpoint import load_latest
 from wasserflow.run.store import Run, Source
 from wasserflow.training.budget import Budget
@@ -184,10 +185,11 @@ def _go(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, report:
         raise Interrupted(saved, signal)
     trainer.model.load_state_dict(trainer.sampler().state_dict())
     model = trainer.model.eval()
-    model.remembered.clear()
-    if main:
-        model.study()
-        run.remember(model)
+    if isinstance(model, ComparesWithData):
+        model.reference.known.clear()
+        if main:
+            model.study()
+            run.remember(model)
     return model
 
 

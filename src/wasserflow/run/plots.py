@@ -15,6 +15,7 @@ from PIL import Image
 from wasserflow import plot
 from wasserflow._core.errors import UserError
 from wasserflow.method import Method
+from wasserflow.method.capability import GivesField, GivesLogDensity, GivesLogRatio
 from wasserflow.run.picture import Picture, figure
 from wasserflow.run.potential_plots import potential_pictures
 from wasserflow.run.store import GRID_SAMPLES, Run
@@ -58,10 +59,10 @@ def plot_run(
     run = Run.open(path)
     columns = read_log(run)
     model = run.load(data=data)
-    level = getattr(getattr(model, "ratio_loss", None), "equilibrium", None)
+    level = model.ratio_loss.equilibrium if isinstance(model, GivesLogRatio) else None
     curves = figure("curves.png", "what the training logged, against the images seen", plot.curves(columns, level))
     drawn = [curves, *(_grids(run) if run.form.is_image else _vectors(run, model, data))]
-    if hasattr(model, "potential"):
+    if isinstance(model, GivesLogDensity):
         drawn += potential_pictures(run, model, data)
     folder = run.path / "plots" if out is None else Path(out)
     pictures = [one for one in drawn if isinstance(one, Picture)]
@@ -136,7 +137,7 @@ def _vectors(run: Run, model: Method, data: Any) -> Iterator[Picture | str]:
     beside, draw, without = "marginals.png", plot.marginals, "no marginals.png"
     if columns == 2:
         yield from _over_training(run, known)
-        if not hasattr(model, "potential"):  # whose field depends on the time: potential.png
+        if not isinstance(model, GivesLogDensity):  # whose field depends on the time: potential.png
             yield _field(run, model, samples, known)
         beside, draw, without = "density.png", plot.densities, "no density.png, and no data in the other pictures"
     if known is None:
@@ -165,10 +166,9 @@ def _over_training(run: Run, data: np.ndarray | None) -> Iterator[Picture | str]
 
 def _field(run: Run, model: Method, samples: torch.Tensor, data: np.ndarray | None) -> Picture | str:
     """What moves the particles, at the end of the training."""
-    field: Any = getattr(model, "field", None)
-    if not hasattr(field, "at"):
+    if not isinstance(model, GivesField):
         return f"no field.png: {type(model).__name__} has no velocity field"
-    v = field.at(samples)
+    v = model.field.at(samples)
     mean, std = (np.asarray(value or default) for value, default in ((run.form.mean, 0.0), (run.form.std, 1.0)))
 
     def velocity(points: np.ndarray) -> np.ndarray:

@@ -86,7 +86,7 @@ def _trajectories(model: Any, kind: str, label: str) -> Picture:
         steps=STEPS,
         step_size=END / STEPS,
         solver="heun",
-        callback=lambda k, x: moments.append(model.score(x, kind=kind)),
+        callback=lambda k, x: moments.append(model.log_density(x, kind=kind)),
     )
     times = np.linspace(0, END, STEPS + 1)
     drawn = plot.energy_paths(times, torch.stack(moments).numpy(), f"{label}, read at t = {READ_AT:g}")
@@ -105,7 +105,7 @@ def _histograms(run: Run, model: Any, ours: Tensor, kind: str, label: str) -> Pi
     with suppress(OSError, ValueError, KeyError, TypeError, UserError):  # pictures do without sets that have gone
         for one in json.loads((run.path / "detection.json").read_text())["against"]:
             sets[one["data"].rsplit("/", 1)[-1]] = read_samples(one["data"], run.form)[:SCORED]
-    values = {name: model.score(x, kind=kind).numpy() for name, x in sets.items()}
+    values = {name: model.log_density(x, kind=kind).numpy() for name, x in sets.items()}
     drawn = plot.histograms(values, f"{label}, read at t = {READ_AT:g}")
     return figure("energies.png", f"{label} of {', '.join(values)}", drawn)
 

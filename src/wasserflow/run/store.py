@@ -7,7 +7,6 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -24,10 +23,11 @@ from torch import Tensor
 from wasserflow._core.device import Precision, resolve_device
 from wasserflow._core.errors import UserError, check_seed, unknown
 from wasserflow._core.files import whole_or_nothing
-from wasserflow._core.record import read_as
+from wasserflow._core.settings import read_settings, settings
 from wasserflow.data import Dataset, Form
 from wasserflow.data import load as load_data
 from wasserflow.method import METHODS, Method, MethodConfig
+from wasserflow.method.capability import ComparesWithData, Reference
 from wasserflow.plot import draw_samples
 from wasserflow.run.checkpoint import latest_progress, load_latest, save_checkpoint, write_tensors
 from wasserflow.training.budget import Budget, Progress
@@ -44,7 +44,7 @@ LOCK = ".lock"
 REMEMBERED = "references.safetensors"
 
 
-@dataclass(frozen=True)
+@settings
 class Source:
     """What finds a run's data again, and tells whether they are the same.
 
@@ -202,17 +202,17 @@ class Run:
         """The method's settings."""
         if self.record["method"] not in tuple(METHODS):
             raise unknown("method", self.record["method"], METHODS)
-        return read_as(METHODS[self.record["method"]].Config, self.record["config"], "config")
+        return read_settings(METHODS[self.record["method"]].Config, self.record["config"], "config")
 
     @property
     def budget(self) -> Budget:
         """When it ends."""
-        return read_as(Budget, self.record["budget"], "budget")
+        return read_settings(Budget, self.record["budget"], "budget")
 
     @property
     def data(self) -> "Source":
         """What it is trained on."""
-        return read_as(Source, self.record["data"], "data")
+        return read_settings(Source, self.record["data"], "data")
 
     def build(self) -> Method:
         """The run's model, with fresh weights."""
@@ -305,11 +305,13 @@ class Run:
 
         Not where a newer checkpoint has come meanwhile.
         """
-        known = self.remembered()
-        if model.remembered.keys() <= known.keys() or self.progress() != self.at:
+        if not isinstance(model, ComparesWithData):
+            return
+        known, found = self.remembered(), model.reference.known
+        if found.keys() <= known.keys() or self.progress() != self.at:
             return
         with suppress(UserError):
-            write_tensors(self.path / REMEMBERED, known | model.remembered, {"images": self._mark()})
+            write_tensors(self.path / REMEMBERED, known | found, {"images": self._mark()})
 
     def _mark(self) -> str:
         return str(self.at.images) if self.at else ""
@@ -326,9 +328,10 @@ class Run:
         load_weights(model, select("model", tensors), where)
         for name in model.averages():
             load_weights(model.get_submodule(name), select(f"average/{name}", tensors), where)
-        found = cache(lambda: self.load_data(data))
-        model.data = lambda n: found().clean(n).to(where_to)
-        model.remembered = {name: value.to(where_to) for name, value in self.remembered().items()}
+        if isinstance(model, ComparesWithData):
+            found = cache(lambda: self.load_data(data))
+            known = {name: value.to(where_to) for name, value in self.remembered().items()}
+            model.reference = Reference(lambda n: found().clean(n).to(where_to), known)
         return model.to(where_to).eval()
 
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from wasserflow._core.errors import UserError
-from wasserflow._core.record import check_types
+from wasserflow._core.settings import settings
 
 __all__ = ["Budget", "Progress"]
 
@@ -26,7 +26,7 @@ class Progress:
     cpu_seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@settings
 class Budget:
     """Totals at the first of which a run ends, at a step boundary.
 
@@ -43,7 +43,6 @@ class Budget:
     cpu_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        check_types(self)
         given = {name: value for name, value in asdict(self).items() if value is not None}
         for name, value in given.items():
             if not 0 < value < math.inf:

@@ -14,6 +14,7 @@ from wasserflow._core.errors import UserError
 from wasserflow._core.noise import derive_seed
 from wasserflow.data import Batches, Dataset
 from wasserflow.method import Method
+from wasserflow.method.capability import ComparesWithData, Reference
 from wasserflow.training.budget import Progress
 from wasserflow.training.fit import Average, Fit
 from wasserflow.training.processes import processes
@@ -43,7 +44,8 @@ class Trainer:
         if model.config.batch % group.num_processes:
             raise UserError(f"--batch {model.config.batch} does not divide among {group.num_processes} processes")
         self.model = model.to(device).train()
-        self.model.data = lambda n: data.clean(n).to(device)
+        if isinstance(self.model, ComparesWithData):
+            self.model.reference = Reference(lambda n: data.clean(n).to(device))
         self.shown = deepcopy(model)  # what samples are drawn from: averages where there are any
         self.averages = {
             name: Average(model.get_submodule(name), self.shown.get_submodule(name), half_life)
@@ -118,5 +120,6 @@ class Trainer:
         for name in self.averages:
             weights |= {f"{name}.{key}": value for key, value in self.averages[name].network.state_dict().items()}
         self.shown.load_state_dict(weights)
-        self.shown.remembered.clear()
+        if isinstance(self.shown, ComparesWithData):
+            self.shown.reference.known.clear()
         return self.shown.eval()

@@ -15,7 +15,7 @@ References:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from math import inf, prod
 from typing import Any, ClassVar, Literal
@@ -25,11 +25,13 @@ from torch import Tensor
 
 from wasserflow._core.errors import UserError, unknown
 from wasserflow._core.noise import derive_seed, sample_noise
+from wasserflow._core.settings import settings
 from wasserflow.discrepancy.kale import kale
 from wasserflow.discrepancy.mmd import Witness, paired_mmd_squared, witness
 from wasserflow.kernel.base import Kernel, Linear
 from wasserflow.kernel.radial import Energy, Gaussian, RationalQuadratic
-from wasserflow.method.base import Method, MethodConfig, positive
+from wasserflow.method.base import Drawn, Method, MethodConfig, positive
+from wasserflow.method.capability import ComparesWithData, Reference
 from wasserflow.method.dmmd.sampler import DMMDSampling, Level
 from wasserflow.nn import build_encoder
 from wasserflow.nn.unet import UNet
@@ -45,7 +47,7 @@ KERNELS: dict[str, Kernel] = {
 }
 
 
-@dataclass(frozen=True)
+@settings
 class DMMDConfig(MethodConfig):
     """Settings of DMMD.
 
@@ -124,7 +126,7 @@ class DMMDConfig(MethodConfig):
             raise UserError(f"--betas must lie in [0, 1), not {self.betas}")
 
 
-class DMMD(Method[DMMDConfig]):
+class DMMD(Method[DMMDConfig], ComparesWithData):
     """Noise-adaptive features ``phi(x, t)``; see the module's docstring."""
 
     mean: Tensor
@@ -172,6 +174,7 @@ class DMMD(Method[DMMDConfig]):
             if len(self.shape) != 3:
                 raise UserError(f"--denoiser is for images, not for samples of shape {self.shape}")
             self.denoiser = UNet(self.shape, c.denoiser, (1, 2, 2), blocks=1)
+        self.reference = Reference()
         self.features = build_encoder(c.network, self.shape, c.width, c.depth)
         self.kernel = KERNELS[c.kernel]
         self.register_buffer("mean", torch.zeros(self.shape))
@@ -279,11 +282,13 @@ class DMMD(Method[DMMDConfig]):
         how = replace(self.sampling, sampler="approximate", steps=2, references=500)
         return torch.cat(list(self.groups(n, 0, n, how, None)))
 
-    def draw(self, n: int, seed: int, batch: int, how: DMMDSampling, start: Tensor | None) -> Iterator[Tensor]:
+    def draw(self, n: int, seed: int, batch: int, how: DMMDSampling, start: Tensor | None) -> Iterator[Drawn]:
         """``n`` particles that went from noise, or from ``start``, down the witness."""
+        steps = how.noise_levels - bool(how.denoise)
+        cost = steps * how.steps + how.exact_steps
         for i, z in enumerate(self.groups(n, seed, batch, how, start)):
             self._check(z, self.level(self.noise_levels(how)[-1], how.references, batch).spread, how)
-            yield from z[: n - i * len(z)].split(batch)
+            yield from (Drawn(part, cost) for part in z[: n - i * len(z)].split(batch))
 
     @torch.no_grad()
     def groups(self, n: int, seed: int, batch: int, how: DMMDSampling, start: Tensor | None) -> Iterator[Tensor]:
@@ -295,7 +300,6 @@ class DMMD(Method[DMMDConfig]):
         known = [self.level(t, how.references, batch) for t in levels]
         ways = self.ways(levels, known, how)
         etas = [how.step_size * self.haste(exact) * way / how.steps for way in ways]
-        self.evaluations = len(etas) * how.steps + how.exact_steps
         for i in range(0, n, size):
             count = size if interact else min(size, n - i)
             z = self._group(i, count, seed, how, None if start is None else start[i : i + size])
@@ -357,15 +361,12 @@ class DMMD(Method[DMMDConfig]):
 
     @torch.no_grad()
     def level(self, t: float, references: int, batch: int) -> Level:
-        """What the data are at level t, computed once for these weights and kept in ``remembered``."""
-        name = f"{t:.6f}/{references}/"
-        if name + "reach" not in self.remembered:
-            known = self._studied(t, references, batch)._asdict()
-            self.remembered |= {name + part: value for part, value in known.items()}
-        return Level(*(self.remembered[name + part] for part in Level._fields))
+        """What the data are at level t, computed once for these weights and kept in ``reference``."""
+        known = self.reference.get(f"{t:.6f}/{references}", lambda: self._studied(t, references, batch)._asdict())
+        return Level(**known)
 
     def _studied(self, t: float, references: int, batch: int) -> Level:
-        x = self.data(references)
+        x = self.reference.data(references)
         rng = torch.Generator(x.device).manual_seed(derive_seed("references", round(t * 1e6)))
         eps, level = torch.randn(x.shape, generator=rng, device=x.device), torch.tensor(t, device=x.device)
         x_t, x_r = self.noised(x, eps, level), self.below(x, eps, level)
@@ -388,7 +389,7 @@ class DMMD(Method[DMMDConfig]):
             return self.mean + self.std * noise
         start = start.to(device)
         if len(start) < size:
-            start = torch.cat([start, self.data(how.references)[: size - len(start)]])
+            start = torch.cat([start, self.reference.data(how.references)[: size - len(start)]])
         if how.no_noise:
             return start
         return self.noised(start, noise[: len(start)], torch.tensor(how.noise_level, device=device))

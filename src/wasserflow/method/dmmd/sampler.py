@@ -1,17 +1,17 @@
 """How DMMD's particles are drawn: the settings, and what sampling knows of the data at a noise level."""
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from wasserflow._core.errors import UserError
+from wasserflow._core.settings import settings
 from wasserflow.method.base import Sampling, positive
 
 __all__ = ["DMMDSampling", "Level"]
 
 
-@dataclass(frozen=True)
+@settings
 class DMMDSampling(Sampling):
     """How DMMD draws samples.
 

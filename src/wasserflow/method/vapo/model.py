@@ -14,7 +14,6 @@ References:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from math import inf
 from typing import Any, ClassVar, Literal
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from wasserflow._core.autograd import value_and_gradient
 from wasserflow._core.errors import UserError, unknown
+from wasserflow._core.settings import settings
 from wasserflow.method.base import MethodConfig, positive
 from wasserflow.method.vapo.clipped_adam import ClippedAdam
 from wasserflow.method.vapo.potential_flow import PotentialFlow
@@ -40,7 +40,7 @@ LEAST_CONTRAST = 0.05  # where the contrastive loss stops pulling
 LABEL_DROP = 0.2  # the share of labels left out, so that the potential is learned without them too
 
 
-@dataclass(frozen=True)
+@settings
 class VAPOConfig(MethodConfig):
     """Settings of VAPO.
 

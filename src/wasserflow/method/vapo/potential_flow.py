@@ -8,11 +8,13 @@ from torch import Tensor
 
 from wasserflow._core.autograd import value_and_gradient
 from wasserflow._core.errors import UserError, unknown
-from wasserflow.method.base import Method
+from wasserflow.method.base import Drawn, Method
+from wasserflow.method.capability import GivesLogDensity
 from wasserflow.method.vapo.sampler import VAPOSampling, carry
 from wasserflow.nn.potential import Potential
 from wasserflow.path import Path, squared_norm
-from wasserflow.potential.density import flow_log_likelihood, log_density
+from wasserflow.potential.density import flow_log_likelihood
+from wasserflow.potential.density import log_density as read_log_density
 from wasserflow.potential.objective import Objective
 
 __all__ = ["READ_AT", "PotentialFlow"]
@@ -25,7 +27,7 @@ KINDS = ("density", "likelihood", "potential", "published")
 Settings = TypeVar("Settings", bound=Any)
 
 
-class PotentialFlow(Method[Settings]):
+class PotentialFlow(Method[Settings], GivesLogDensity):
     """A potential ``psi(x, t)`` along a path, for samples of one shape."""
 
     Sampling: ClassVar = VAPOSampling
@@ -48,17 +50,14 @@ class PotentialFlow(Method[Settings]):
         """``grad psi(x, t)``, with the shape of the points x (N, *shape); held at t = 1 past it."""
         return value_and_gradient(self.potential, x, x.new_full((len(x),), min(t, 1.0)))[1]
 
-    def draw(self, n: int, seed: int, batch: int, how: VAPOSampling, start: Tensor | None) -> Iterator[Tensor]:
+    def draw(self, n: int, seed: int, batch: int, how: VAPOSampling, start: Tensor | None) -> Iterator[Drawn]:
         """``n`` draws of noise carried along the field, in batches."""
-        cost = 0.0
         for i in range(0, n, batch):
             rows = range(i, min(i + batch, n))
             x, evaluations = carry(self, rows, seed, how, None if start is None else start[rows.start : rows.stop])
-            cost += evaluations * len(rows)
-            self.evaluations = cost / rows.stop
-            yield x
+            yield Drawn(x, evaluations)
 
-    def score(
+    def log_density(
         self,
         x: Tensor,
         *,
@@ -99,15 +98,17 @@ class PotentialFlow(Method[Settings]):
         scores = []
         for i in range(0, len(x), batch):
             part = x[i : i + batch].to(device)
-            scores.append(self._score(part, kind, time, label, i, settings).cpu())
+            scores.append(self._log_density(part, kind, time, label, i, settings).cpu())
         return torch.cat(scores)
 
-    def _score(self, x: Tensor, kind: str, time: float, label: int, first: int, settings: dict[str, Any]) -> Tensor:
+    def _log_density(
+        self, x: Tensor, kind: str, time: float, label: int, first: int, settings: dict[str, Any]
+    ) -> Tensor:
         labels = torch.full((len(x),), label, device=x.device) if label >= 0 else None
         if kind == "likelihood":
             return flow_log_likelihood(self.potential, self.path, x, first=first, label=labels, **settings)[0]
         if kind == "density" and not self.contrasted:
-            return log_density(self.potential, self.path, x, time, labels)
+            return read_log_density(self.potential, self.path, x, time, labels)
         with torch.no_grad():
             psi = self.potential(x, x.new_full((len(x),), 1.0 if kind == "published" else time), labels)
         if kind == "published":
@@ -126,7 +127,7 @@ class PotentialFlow(Method[Settings]):
             if holds and not self.contrasted:
                 raise UserError(f"{what}, and this run was trained with {reason}; --kind potential gives psi as it is")
 
-    def blend(self, other: "PotentialFlow[Any]", share: float) -> None:
+    def blend(self, other: GivesLogDensity, share: float) -> None:
         """Draw from ``p^(1 - share) p_other^share``, normalised, from now on: the potentials' weighted sum.
 
         Raises:

@@ -1,7 +1,6 @@
 """How noise is carried along a potential's gradient: solvers, correction, guidance, inpainting, interpolation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from wasserflow._core.autograd import value_and_gradient
 from wasserflow._core.errors import UserError, unknown
 from wasserflow._core.noise import derive_seed, sample_noise
+from wasserflow._core.settings import settings
 from wasserflow.flows import SOLVERS, flow
 from wasserflow.method.base import Sampling, positive
 from wasserflow.path import over
@@ -25,7 +25,7 @@ LATEST = 0.99  # the last time at which the score, a quotient that vanishes at 1
 PARTS = ("left", "right", "top", "bottom", "border", "checkerboard")
 
 
-@dataclass(frozen=True)
+@settings
 class VAPOSampling(Sampling):
     """How noise is carried to data.
 

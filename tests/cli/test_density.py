@@ -34,12 +34,12 @@ def moons(tmp_path_factory):
 def test_scores_are_written_and_tell_noise_apart(done, digits):
     rng = np.random.default_rng(0)
     np.save("noise.npy", rng.integers(0, 256, (300, 8, 8), dtype=np.uint8))
-    words = done("score", digits, "--against", "noise.npy", "--out", "s.csv")
+    words = done("density", digits, "--against", "noise.npy", "--out", "s.csv")
     assert "AUROC" in words
     scores = np.loadtxt("s.csv", delimiter=",", skiprows=1)
     test = load_data("digits").test.x
     assert len(scores) == len(test)
-    np.testing.assert_allclose(scores, wf.score(digits), rtol=1e-5)
+    np.testing.assert_allclose(scores, wf.log_density(digits), rtol=1e-5)
     told = json.loads((digits / "detection.json").read_text())["against"][0]
     assert told["count"] == [len(test), 300]
     assert told["auroc"]["density"] > 0.95
@@ -52,9 +52,9 @@ def test_units_of_the_data_count(done, moons):
     model: Any = wf.load(moons)
     form = load_data("two-moons").form
     x = load_data("two-moons").test.x[:50]
-    expected = model.score(x).double().numpy() - np.log(np.array(form.std, float)).sum()
-    np.testing.assert_allclose(wf.score(moons, n=50), expected, rtol=1e-5)
-    words = done("score", moons, "-n", 40, "--kind", "likelihood", "--steps", 5, "--out", "s.csv")
+    expected = model.log_density(x).double().numpy() - np.log(np.array(form.std, float)).sum()
+    np.testing.assert_allclose(wf.log_density(moons, n=50), expected, rtol=1e-5)
+    words = done("density", moons, "-n", 40, "--kind", "likelihood", "--steps", 5, "--out", "s.csv")
     assert "bits_per_dim" in words
     likelihood, bits = np.loadtxt("s.csv", delimiter=",", skiprows=1).T
     np.testing.assert_allclose(bits, -likelihood / (2 * log(2)), rtol=1e-5)
@@ -64,8 +64,8 @@ def test_likelihood_of_images_is_per_grey_level(digits):
     x = load_data("digits").test.x[:5]
     model: Any = wf.load(digits)
     form = load_data("digits").form
-    expected = model.score(form.to_model(x), kind="likelihood", steps=4).double().numpy() - 64 * log(127.5)
-    np.testing.assert_allclose(wf.score(digits, n=5, kind="likelihood", steps=4), expected, rtol=1e-6)
+    expected = model.log_density(form.to_model(x), kind="likelihood", steps=4).double().numpy() - 64 * log(127.5)
+    np.testing.assert_allclose(wf.log_density(digits, n=5, kind="likelihood", steps=4), expected, rtol=1e-6)
 
 
 def test_samples_from_given_ones(done, digits):
@@ -123,10 +123,10 @@ def test_pictures(done, digits, moons):
     ],
 )
 def test_bad_words(refused, digits, words, says):
-    assert says in refused("score", digits, *words)
+    assert says in refused("density", digits, *words)
     assert not Path("s.csv").exists()
 
 
 def test_a_method_without_a_potential(refused, runs):
-    assert "potential" in refused("score", runs / "digits")
+    assert "potential" in refused("density", runs / "digits")
     assert "potential" in refused("sample", runs / "digits", "-n", 4, "--blend", runs / "digits", "--out", "x.npy")

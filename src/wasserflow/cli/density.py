@@ -1,4 +1,4 @@
-"""``wasserflow score RUN --data X``."""
+"""``wasserflow density RUN --data X``."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ __all__ = ["run"]
 
 
 @dataclass(frozen=True)
-class ScoreFlags:
+class DensityFlags:
     """How likely a run's potential finds samples, and how well that tells other data apart.
 
     Args:
@@ -59,7 +59,7 @@ class ScoreFlags:
 
 def run(argv: Sequence[str]) -> None:
     """Score samples."""
-    flags = tyro.cli(ScoreFlags, args=argv, prog="wasserflow score")
+    flags = tyro.cli(DensityFlags, args=argv, prog="wasserflow density")
     if flags.out and flags.out.suffix.lower() not in (".csv", ".npy"):
         raise UserError(f"cannot write scores to {flags.out}: give a .csv or .npy file")
     if min(flags.steps, flags.probes) < 1:
