@@ -1,10 +1,10 @@
-"""Quality at equal process CPU time: one training per row, its figures stored as JSON, tables made from those alone.
+"""Quality at equal process CPU time: one training per row, its metrics stored as JSON, all tables made from the JSON.
 
-``python -m benchmarks.quality mnist`` trains and evaluates what has no JSON in ``benchmarks/results/`` yet, row by row
-(a row that was interrupted resumes), and then writes the tables of docs/results.md. ``--only logd`` takes the rows with
-that in their name; ``--tables`` writes the tables and trains nothing.
+``python -m benchmarks.quality mnist`` trains and evaluates every row that has no JSON in ``benchmarks/results/`` yet
+(a row that was interrupted is resumed), and then writes the tables of docs/results.md. ``--only logd`` takes the rows
+with that in their name; ``--tables`` writes the tables and trains nothing.
 
-Rows are trained by the command that stands in their JSON, on one thread. Nothing is chosen by the test split.
+The JSON of a row has the command that trained it, on one thread. Nothing is chosen by the test split.
 """
 
 import json
@@ -31,10 +31,10 @@ class Row:
     """One training.
 
     Args:
-        name: Of the row in the table.
-        words: Of the command, after ``wasserflow train``.
-        cpu_minutes: Its budget.
-        seeds: One training each.
+        name: Name of the row in the table.
+        words: Arguments of ``wasserflow train``.
+        cpu_minutes: Budget of a training.
+        seeds: Random seeds, one training each.
     """
 
     name: str
@@ -46,16 +46,18 @@ class Row:
 def image_rows(data: str, minutes: float, headline: tuple[int, ...] = (0,)) -> tuple[Row, ...]:
     """The default recipe for every divergence and map, beside MonoFlow's published recipe."""
     vgrow = {name: f"vgrow --data {data} --divergence {name}" for name in ("kl", "js", "logd", "jeffreys")}
-    monoflow = {name: f"monoflow --data {data} --h {name}" for name in ("logit", "ns", "arcsinh")}
+    monoflow = {name: f"monoflow --data {data} --divergence {name}" for name in ("logit", "ns", "arcsinh")}
     return (
-        Row("MonoFlow ns, published recipe", f"monoflow --data {data} --h ns --recipe paper", minutes, headline),
+        Row(
+            "MonoFlow ns, published recipe", f"monoflow --data {data} --divergence ns --recipe paper", minutes, headline
+        ),
         *(Row(f"VGrow {name}", words, minutes, headline if name == "logd" else (0,)) for name, words in vgrow.items()),
         *(Row(f"MonoFlow {name}", words, minutes) for name, words in monoflow.items()),
     )
 
 
 def potential_rows(data: str, minutes: float, objectives: tuple[str, ...]) -> tuple[Row, ...]:
-    """The default recipe of VAPO under several objectives, with what tames or suits each."""
+    """The default recipe of VAPO under several objectives, each with the settings that it needs."""
     more = {"vapo": " --weight s", "action-matching": " --weight s", "vapo-tmlr": " --no-preconditioned"}
     return tuple(
         Row(f"VAPO {name}", f"vapo --data {data} --objective {name}{more.get(name, '')}", minutes)
@@ -64,11 +66,11 @@ def potential_rows(data: str, minutes: float, objectives: tuple[str, ...]) -> tu
 
 
 def dmmd_rows(data: str, minutes: float, kernels: tuple[str, ...]) -> tuple[Row, ...]:
-    """The default recipe of DMMD under several kernels, as published, and with KALE in place of the MMD."""
-    published = "--gap 1 --no-standardised --penalty 1 --slope 1 --decay 0"  # those parts of it that decide here
+    """The default recipe of DMMD under several kernels, compared with clean data, and with KALE in place of the MMD."""
+    clean = "--gap 1 --no-standardised --penalty 1 --slope 1 --decay 0"  # keeps our weighting and feature penalty
     return (
         *(Row(f"DMMD {name}", f"dmmd --data {data} --kernel {name}", minutes) for name in kernels),
-        Row("DMMD linear, from clean data", f"dmmd --data {data} {published}", minutes),
+        Row("DMMD linear, from clean data", f"dmmd --data {data} {clean}", minutes),
         Row("D-KALE", f"dmmd --data {data} --kernel linear --bound kale", minutes),
     )
 
@@ -81,10 +83,10 @@ SUITES: dict[str, tuple[Row, ...]] = {
     "digits": image_rows("digits", 2),
     "shift": (
         *(
-            Row(f"vanilla, C = {c}", f"monoflow --data mnist --h vanilla --shift {c} --recipe paper", 5)
+            Row(f"vanilla, C = {c}", f"monoflow --data mnist --divergence vanilla --shift {c} --recipe paper", 5)
             for c in (0, 1, 3, 5, 10)
         ),
-        Row("non-saturating", "monoflow --data mnist --h ns --recipe paper", 5),
+        Row("non-saturating", "monoflow --data mnist --divergence ns --recipe paper", 5),
     ),
     "ring": tuple(
         Row(f"VGrow {name}", f"vgrow --data wide-ring --divergence {name} --recipe paper", 3)
@@ -98,8 +100,8 @@ SUITES: dict[str, tuple[Row, ...]] = {
     "dmmd-mnist": dmmd_rows("mnist", 40, ("linear", "energy")),
     "dmmd-fashion-mnist": dmmd_rows("fashion-mnist", 40, ("linear",)),
     "dmmd-digits": dmmd_rows("digits", 4, ("linear", "energy", "rq")),
-    "dmmd-ring": dmmd_rows("ring", 2, ("linear", "energy", "rq", "rbf")),
-    "dmmd-checkerboard": dmmd_rows("checkerboard", 2, ("linear", "energy", "rq", "rbf")),
+    "dmmd-ring": dmmd_rows("ring", 2, ("linear", "energy", "rq", "gaussian")),
+    "dmmd-checkerboard": dmmd_rows("checkerboard", 2, ("linear", "energy", "rq", "gaussian")),
     "particles": (
         Row("residual kl, ring", "residual --data ring", 2),
         Row("residual kl, checkerboard", "residual --data checkerboard", 2),
@@ -110,10 +112,14 @@ SUITES: dict[str, tuple[Row, ...]] = {
 
 
 BESIDE = {
-    data: {"VGrow logd": data, "MonoFlow ns": data, "VAPO fm": f"potential-{data}", "DMMD linear": f"dmmd-{data}"}
+    data: {
+        "VGrow logd and MonoFlow ns": (data, ("VGrow logd", "MonoFlow ns")),  # one algorithm at their defaults
+        "VAPO fm": (f"potential-{data}", ("VAPO fm",)),
+        "DMMD linear": (f"dmmd-{data}", ("DMMD linear",)),
+    }
     for data in ("mnist", "fashion-mnist", "digits")
 }
-"""A row of each method, for a table of their own, and the suite that trains it."""
+"""The table of methods side by side: the suite of a line, and the rows of the suite that the line averages."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +127,10 @@ class Flags:
     """Measure quality at equal CPU time, and write docs/results.md.
 
     Args:
-        suites: What to measure.
+        suites: Suites to measure.
         only: Take the rows with this in their name.
-        runs: Folder for the runs themselves.
-        precision: Of the networks; bf16 pays where the hardware computes it fast.
+        runs: Folder of the runs.
+        precision: Numerical precision of the networks.
         tables: Write the tables from the stored JSON and train nothing.
     """
 
@@ -148,7 +154,7 @@ def main() -> None:
 
 
 def measure(suite: str, row: Row, seed: int, flags: Flags) -> None:
-    """Train and evaluate a row, unless its JSON is there, and store its figures and receipt."""
+    """Train and evaluate a row, unless its JSON is there, and store its metrics and receipt."""
     slug = f"{row.name.replace(', ', ' ').replace(' = ', '').replace(' ', '-').lower()}-{seed}"
     path = RESULTS / suite / f"{slug}.json"
     if path.exists():
@@ -235,60 +241,74 @@ def hardware() -> dict[str, Any]:
 
 def write_tables() -> None:
     """Replace, in docs/results.md, what stands between the marks of each table that has results."""
-    tables = {suite: [(row, suite) for row in rows] for suite, rows in SUITES.items()}
-    for data, names in BESIDE.items():
-        rows = [(row, suite) for name, suite in names.items() for row in SUITES[suite] if row.name == name]
-        tables[f"methods-{data}"] = rows
+    tables = {suite: {row.name: (suite, (row.name,)) for row in rows} for suite, rows in SUITES.items()}
+    tables |= {f"methods-{data}": lines for data, lines in BESIDE.items()}
     page = PAGE.read_text()
-    for mark, rows in tables.items():
+    for mark, lines in tables.items():
         begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
-        results = [result for row, suite in rows for result in stored(row, suite)]
-        if not results:
+        found = {line: stored(suite, names) for line, (suite, names) in lines.items()}
+        found = {line: results for line, results in found.items() if results}
+        if not found:
             continue
         if begin not in page or end not in page:
             raise SystemExit(f"{PAGE} has no marks for {mark}: put {begin.strip()} and {end} where its table belongs")
         before, rest = page.split(begin, 1)
-        page = before + begin + table([row for row, _ in rows], results) + end + rest.split(end, 1)[1]
+        page = before + begin + table(found) + end + rest.split(end, 1)[1]
     PAGE.write_text(page)
 
 
-def stored(row: Row, suite: str) -> list[dict[str, Any]]:
-    """The results of a row, one for each seed that has been measured."""
+def stored(suite: str, names: Iterable[str]) -> list[dict[str, Any]]:
+    """The results of rows of a suite, row by row, one for each seed that has been measured."""
     results = [json.loads(path.read_text()) for path in sorted((RESULTS / suite).glob("*.json"))]
-    return [result for result in results if result["name"] == row.name]
+    return [result for name in names for result in results if result["name"] == name]
 
 
 IMAGES = ("frechet", "precision", "recall", "coverage", "memorised")
 POINTS = ("energy", "log_chamfer", "precision", "recall", "modes", "high_quality")
 
 
-def table(rows: Iterable[Row], results: list[dict[str, Any]]) -> str:
-    """A table in Markdown, one line per row that has results, and its receipt."""
+def table(lines: dict[str, list[dict[str, Any]]]) -> str:
+    """A table in Markdown, one line for each name and its trainings, and its receipt."""
+    results = [result for found in lines.values() for result in found]
     names = IMAGES if "frechet" in results[0]["figures"] else ("frechet", *POINTS)
     shown = [name for name in names if _has(results, name)]
     shares = results[0]["class_shares"] is not None
-    heads = ["", "CPU minutes", "images seen", *(name.replace("_", " ") for name in shown)]
+    images = all("frechet" in result["figures"] for result in results)
+    heads = ["", "CPU minutes", "images seen" if images else "samples seen"]
+    heads += [name.replace("_", " ") for name in shown]
     judged = any(result["ratio_loss"] is not None for result in results)
     heads += ["smallest, largest class"] * shares + ["ratio loss"] * judged + ["seeds"]
-    lines = [markdown_row(heads), markdown_row(["---"] * len(heads))]
-    for row in rows:
-        found = [result for result in results if result["name"] == row.name]
-        if not found:
-            continue
-        cells = [row.name, f"{row.cpu_minutes:g}", f"{statistics.fmean(r['images'] for r in found):,.0f}"]
+    rows = [markdown_row(heads), markdown_row(["---"] * len(heads))]
+    for line, found in lines.items():
+        minutes = statistics.fmean(_minutes(r) for r in found)
+        cells = [line, f"{minutes:g}", f"{statistics.fmean(r['images'] for r in found):,.0f}"]
         for name in shown:
-            figures = [r["figures"][name] for r in found if name in r["figures"]]
-            floor = f" ({_number([figures[0]['floor']])})" if figures else ""
-            cells.append(_number([figure["value"] for figure in figures]) + floor)
+            metrics = [r["figures"][name] for r in found if name in r["figures"]]
+            reference = f" ({_number([metrics[0]['floor']])})" if metrics else ""
+            cells.append(_number([metric["value"] for metric in metrics]) + reference)
         if shares:
             low = min(share["samples"] for r in found for share in r["class_shares"].values())
             high = max(share["samples"] for r in found for share in r["class_shares"].values())
             cells.append(f"{low:.1%}, {high:.1%}")
         losses = [r["ratio_loss"] for r in found if r["ratio_loss"] is not None]
-        cells += [_number(losses) if losses else ""] * judged + [", ".join(str(r["seed"]) for r in found)]
-        lines.append(markdown_row(cells))
-    receipts = "".join(f"\n{name}: {commands}\n" for name, commands in _receipts(results))
-    return "\n".join(lines) + "\n" + receipts
+        cells += [_number(losses) if losses else ""] * judged + [_seeds(found)]
+        rows.append(markdown_row(cells))
+    receipts = "".join(f"\n{name}: {text}\n" for name, text in _receipts(results))
+    return "\n".join(rows) + "\n" + receipts
+
+
+def _minutes(result: dict[str, Any]) -> float:
+    """The budget that the command of a result gives."""
+    words = shlex.split(result["command"])
+    return float(words[words.index("--cpu-minutes") + 1])
+
+
+def _seeds(results: Iterable[dict[str, Any]]) -> str:
+    """The seeds of a line, those of several rows apart: ``0, 1, 2; 0``."""
+    seeds: dict[str, list[str]] = {}
+    for result in results:
+        seeds.setdefault(result["name"], []).append(str(result["seed"]))
+    return "; ".join(", ".join(row) for row in seeds.values())
 
 
 def _has(results: Iterable[dict[str, Any]], name: str) -> bool:
@@ -318,6 +338,8 @@ def _receipts(results: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:
         for r in results
     }
     yield "Machine", "; ".join(sorted(machines))
+    counts = sorted({r["count"] for r in results})
+    yield "Samples", f"{' or '.join(f'{count:,}' for count in counts)} against as many of the test split"
     yield "Commits", ", ".join(sorted({r["commit"] for r in results}))
     yield (
         "Repeat, at a row's commit",
