@@ -1,4 +1,4 @@
-"""Why a kernel should know the noise level: MMD flows onto a ring with fixed widths, and with one width per level.
+"""Noise-conditional kernels: MMD flows onto a ring with fixed widths, and with one width per noise level.
 
 DMMD lets its features choose the kernel of each noise level by one loss, -MMD^2 / W + E (|grad w| - 1)^2 on points
 between noised data and data, W their mean distance. Here a kernel is but s^2 times a Gaussian of some width, the best s
@@ -55,11 +55,11 @@ def main(
     """Move the particles with every width, print how far from the target they end, and draw them.
 
     Args:
-        out: Folder of the picture and of the numbers.
-        particles: How many.
-        levels: Noise levels.
-        steps: Per level.
-        seed: Of everything.
+        out: Folder for the picture and the numbers.
+        particles: Number of particles.
+        levels: Number of noise levels.
+        steps: Steps per level.
+        seed: Random seed.
     """
     if min(particles - 1, levels - 1, steps) < 1:
         raise wf.UserError("--particles and --levels must be at least 2 and --steps at least 1")

@@ -1,7 +1,7 @@
-"""One field, four consumers: the same density-ratio field as a GAN, a kernel flow, residual maps, an amortised flow.
+"""One field, four families of methods: a density-ratio field as GAN, kernel flow, residual maps, amortised flow.
 
-VGrow moves particles by s(d) grad d, d = log p/q. What is done with that field is a choice, and four known families of
-methods are four choices (docs/connections.md has the formulas):
+VGrow moves particles by s(d) grad d, d = log p/q. The four families differ in how they use that field
+(docs/connections.md has the formulas):
 
     GAN                the generator takes one step towards where its particles want to go
     kernel flow        no generator: the particles themselves move, by the field smoothed with a kernel, as in SVGD
@@ -121,10 +121,10 @@ def main(
     """Train the four, print the table, draw the four clouds.
 
     Args:
-        out: Folder of the picture and of the numbers.
-        data: A toy of the plane.
+        out: Folder for the picture and the numbers.
+        data: Name of a toy in the plane.
         cpu_minutes: Process CPU time of training, all four together.
-        seed: Of everything.
+        seed: Random seed.
     """
     if data not in toy.TOYS:
         raise unknown("toy", data, toy.TOYS)
@@ -150,7 +150,7 @@ def main(
 
 
 def _picture(clouds: dict[str, Tensor], rows: dict[str, Any], held_out: Tensor) -> "Figure":
-    """A panel per consumer, its samples over the data."""
+    """A panel per family, its samples over the data."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.2), dpi=130, layout="compressed")

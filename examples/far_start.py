@@ -1,8 +1,8 @@
 """Eight Gaussians on a ring, and particles that start far away: what reaches them, and what does not.
 
-A Gaussian kernel of the ring's own radius feels next to nothing at the distance of the start: the particles push each
-other apart, and few find the ring. What mends it: noise injected where the field is evaluated; the median of the
-distances as bandwidth, chosen at every step; or the energy kernel, which has no bandwidth at all.
+A Gaussian kernel as wide as the ring's radius is nearly zero at the distance of the start: the particles push each
+other apart, and few find the ring. Three remedies: noise injected where the field is evaluated; the median distance as
+bandwidth, chosen at every step; or the energy kernel, which has no bandwidth.
 
 Sources: Maximum Mean Discrepancy Gradient Flow (Arbel, Korba, Salim & Gretton, 2019), arXiv 1906.04370; Generative
 Sliced MMD Flows with Riesz Kernels (Hertrich et al., 2024), arXiv 2305.11463 (the energy kernel).
@@ -26,10 +26,10 @@ def main(out: Path = Path("far_start"), particles: int = 250, steps: int = 1200,
     """Run the flows, print how far from the ring they end, and draw them.
 
     Args:
-        out: Folder of the picture and of the numbers.
-        particles: How many; as many points of the target.
-        steps: Of each flow.
-        seed: Of everything.
+        out: Folder for the picture and the numbers.
+        particles: Number of particles, and of points of the target.
+        steps: Steps of each flow.
+        seed: Random seed.
     """
     if min(particles, steps) < 2:
         raise wf.UserError(f"--particles and --steps must be at least 2, not {particles} and {steps}")

@@ -9,8 +9,8 @@ descent on E_q g(r), r = p/q, where the ratio is
 
 With the ratio held fixed a sample moves along grad h(log r) with h(d) = -g(e^d), and that lowers KL(q|p) only if h
 increases. Of the five f-divergences only the reverse KL, g = -log r, gives such an h: the others work with the full
-gradient and run away with the ratio held fixed. The sixth objective is the other way round: E_q[-e^{1.5 d}] is no
-divergence, and fails with the full gradient, but h(d) = e^{1.5 d} increases, and works with the ratio held fixed.
+gradient and run away with the ratio held fixed. The sixth objective is the opposite case: E_q[-e^{1.5 d}] is no
+divergence and fails with the full gradient, but h(d) = e^{1.5 d} increases and works with the ratio held fixed.
 
 A cell works if the correlation has the right sign and KL(q|p) < 0.01, and fails if KL(q|p) > 1. Gradients are clipped
 to norm 1, because that of chi-square has an infinite variance at the start.
@@ -109,7 +109,7 @@ def fit(objective: str, column: Column, *, steps: int, seed: int = 0) -> Gaussia
         objective: A key of `OBJECTIVES`.
         column: How the ratio is differentiated.
         steps: Adam's steps.
-        seed: Of the noise, and of the classifier.
+        seed: Random seed of the noise, and of the classifier.
 
     Returns:
         The model with its parameters averaged over the last fifth of the steps.
@@ -174,11 +174,11 @@ def main(
     """Fill in the table, print it and draw it.
 
     Args:
-        out: Folder of the picture and of the numbers.
+        out: Folder for the picture and the numbers.
         columns: How the ratio is differentiated.
         steps: Adam's steps with exact ratios.
         learned_steps: Adam's steps with a learned ratio.
-        seed: Of everything.
+        seed: Random seed.
     """
     from matplotlib.figure import Figure
 

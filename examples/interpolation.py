@@ -63,11 +63,11 @@ def main(
 
     Args:
         run: The run's folder; by default a short one is trained.
-        out: Folder of the picture and of the numbers.
-        rows: Pairs of latents.
-        columns: Images from the one to the other.
+        out: Folder for the picture and the numbers.
+        rows: Number of pairs of latents.
+        columns: Number of images from one latent to the other.
         cpu_minutes: Process CPU time of the training, where there is one.
-        seed: Of the training and of the latents.
+        seed: Random seed of the training and of the latents.
     """
     if min(rows, columns) < 2:
         raise wf.UserError(f"--rows and --columns must be at least 2, not {rows} and {columns}")

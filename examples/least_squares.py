@@ -6,8 +6,8 @@ Above, gradient descent on |y - X beta|^2 / (2n), whose gradient flow from beta 
 
 X has a column too many, so X'X is singular: the flow still has its closed form, with the pseudo-inverse, and ends in
 the solution of least norm, because it never leaves the span of X'. Below, the same three panels one level up: particles
-in the Wasserstein gradient flow of KL(q|p), p = N(0, S), from q = N(m, C), whose law is that of an Ornstein-Uhlenbeck
-process:
+in the Wasserstein gradient flow of KL(q|p), p = N(0, S), from q = N(m, C), with the distribution of an
+Ornstein-Uhlenbeck process:
 
     x' = grad log p/q (x) = C_t^-1 (x - m_t) - S^-1 x,
     m_t = exp(-t S^-1) m,    C_t = S + exp(-t S^-1) (C - S) exp(-t S^-1).
@@ -42,8 +42,8 @@ class Regression:
     """Least squares with a singular X: the third column is the sum of the first two.
 
     Args:
-        n: Observations.
-        seed: Of the data.
+        n: Number of observations.
+        seed: Random seed of the data.
     """
 
     time = 4.0
@@ -74,8 +74,8 @@ class Gaussians:
     """The flow of KL(q|p) between Gaussians; the particles' own mean and covariance are exactly those of q.
 
     Args:
-        n: Particles.
-        seed: Of the particles.
+        n: Number of particles.
+        seed: Random seed of the particles.
     """
 
     time = 1.5
@@ -134,8 +134,8 @@ def main(out: Path = Path("least_squares"), seed: int = 0) -> dict[str, Any]:
     """Compare the two Euler schemes with their closed forms, in numbers and in pictures.
 
     Args:
-        out: Folder of the picture and of the numbers.
-        seed: Of the data and of the particles.
+        out: Folder for the picture and the numbers.
+        seed: Random seed of the data and of the particles.
     """
     from matplotlib.figure import Figure
 

@@ -1,8 +1,8 @@
 """One shape flows into another: two black-and-white pictures as clouds of points, and the sliced energy between them.
 
 ``wasserflow flow --source heart.png --target star.png --field sliced --out moved.npy --gif morph.gif`` does the same
-with any two pictures. Where points go is decided by the energy distance alone; no point of one shape belongs to a point
-of the other. The last ones come in slowly: a lone point outside is pulled as hard as the share of such points is large.
+with any two pictures. The energy distance alone decides where points go; points of the two shapes are not paired. The last
+ones arrive slowly: the pull on the points outside is proportional to their share.
 
 Source: Generative Sliced MMD Flows with Riesz Kernels (Hertrich et al., 2024), arXiv 2305.11463.
 """
@@ -51,10 +51,10 @@ def main(out: Path = Path("morphing"), points: int = 3000, steps: int = 1200, se
     """Draw two shapes, let one flow into the other, and film it.
 
     Args:
-        out: Folder of the pictures, the animation and the numbers.
-        points: In each shape.
-        steps: Of the flow.
-        seed: Of the points and of the slices.
+        out: Folder for the pictures, the animation and the numbers.
+        points: Points in each shape.
+        steps: Steps of the flow.
+        seed: Random seed of the points and of the slices.
     """
     if min(points, steps) < 2:
         raise wf.UserError(f"--points and --steps must be at least 2, not {points} and {steps}")

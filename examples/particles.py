@@ -1,13 +1,13 @@
 """Flows of particles without a generator: 8 Gaussians onto an S-curve, and down a funnel beside Langevin dynamics.
 
 The field is s(d) grad d with d = log p/q learned by a classifier that takes one step between target and particles per
-particle step (wf.LearnedRatioField): the deterministic flow of KL(q|p), which knows the target by its samples alone.
+particle step (wf.LearnedRatioField): the deterministic flow of KL(q|p), where the target is given by samples.
 
 --target s-curve (the default) moves 512 particles from 8 Gaussians in 2,500 steps of 0.001. --target funnel moves 1,024
 particles from N((0, 2), I / 4) onto Neal's funnel, y ~ N(0, 1) and x given y ~ N(0, (e^y / 10)^2), in 1,500 such steps,
 beside unadjusted Langevin dynamics with the exact score of the funnel and the same step size. With exact ratios and in
-continuous time the two would have the same law, which at the end, t = 1.5, is still on its way. In the neck the score
-is steeper than a step of this size can follow, and Langevin's particles are thrown out of it.
+continuous time the two would have the same distribution, which has not converged at the end, t = 1.5. In the neck the
+score is too steep for a step of this size, and Langevin's particles are thrown out of it.
 
 Source: MonoFlow: Rethinking Divergence GANs via the Perspective of Wasserstein Gradient Flows (Yi, Zhu & Liu, 2023),
 arXiv 2302.01075, and its authors' particle experiments.
@@ -60,11 +60,11 @@ def main(
     """Move the particles, print how far from the target they end, and draw where they went.
 
     Args:
-        out: Folder of the pictures and of the numbers.
-        target: Where to.
-        particles: How many; by default the authors' number.
+        out: Folder for the pictures and the numbers.
+        target: Target of the flow.
+        particles: Number of particles; by default the authors' number.
         steps: Particle steps; by default the authors' number.
-        seed: Of everything.
+        seed: Random seed.
     """
     if min(2 if particles is None else particles - 1, 1 if steps is None else steps) < 1:
         raise wf.UserError(f"--particles must be at least 2 and --steps at least 1, not {particles} and {steps}")

@@ -6,8 +6,8 @@ each kind (wf.VGrow with recipe="paper"). Over training: the log-Chamfer distanc
 samples and 1,000 points of the data, and the share of samples within 3 standard deviations of a mode or of a circle;
 dashed what real data have.
 
---cpu-minutes is the training of all eight runs together. The default shows five to ten thousand steps; the authors
-train for 200,000, and one minute shows the first thousand or fewer.
+--cpu-minutes is the training time of all eight runs together. The default takes five to ten thousand steps, and one
+minute a thousand or fewer; the authors train for 200,000.
 
 Source: Deep Generative Learning via Variational Gradient Flow (Gao et al., 2019), arXiv 1901.08469.
 """
@@ -54,7 +54,7 @@ class Target:
     Args:
         draw: ``draw(n, rng)``, points (n, 2).
         gap: Distance of points (N, 2) to the nearest mode or circle, (N,).
-        sd: Of the noise around those.
+        sd: Standard deviation of the noise around those.
     """
 
     draw: Draw
@@ -89,13 +89,13 @@ def learn(target: Target, divergence: str, budget: wf.Budget, seed: int = 0) -> 
     """Train VGrow, and measure it ever more rarely.
 
     Args:
-        target: What to learn, in its own units.
-        divergence: As VGrow takes it.
+        target: Target, in its own units.
+        divergence: Divergence of VGrow.
         budget: When to stop; measuring does not count.
-        seed: Of everything.
+        seed: Random seed.
 
     Returns:
-        Samples at the end, (1000, 2), and the figures along the way.
+        Samples at the end, (1000, 2), and the metrics along the way.
     """
     cloud = Raw("the cloud", Part(target.points(50_000, seed).numpy()), "ND", ("float32",), standardise=False)
     model = wf.VGrow.for_shape((2,), recipe="paper", divergence=divergence, seed=seed)
@@ -121,9 +121,9 @@ def main(out: Path = Path("ring_divergences"), cpu_minutes: float = 8.0, seed: i
     """Train the eight runs, print what they came to, and draw it.
 
     Args:
-        out: Folder of the picture and of the numbers.
+        out: Folder for the picture and the numbers.
         cpu_minutes: Process CPU time of training, all runs together.
-        seed: Of everything.
+        seed: Random seed.
     """
     make_folder(out)
     budget = wf.Budget(cpu_minutes=cpu_minutes / (len(TARGETS) * len(DIVERGENCES)))
@@ -141,7 +141,7 @@ def main(out: Path = Path("ring_divergences"), cpu_minutes: float = 8.0, seed: i
 
 
 def _picture(clouds: dict[str, dict[str, Tensor]], numbers: dict[str, Any], seed: int) -> "Figure":
-    """A row per target: the final clouds over the data, then the two figures over training."""
+    """A row per target: the final clouds over the data, then the two metrics over training."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14, 4.9), dpi=110, layout="constrained")

@@ -1,15 +1,15 @@
-"""An embarrassingly simple fix of the vanilla GAN: shift the logit.
+"""The vanilla GAN with a shifted logit.
 
 MonoFlow with h(d) = -log(1 - sigma(d + C)), the generator loss of the vanilla GAN at C = 0, with the authors' DCGAN,
 batch and learning rates (recipe="paper"), but with networks of a quarter of the width, so that two CPU minutes show
-something; --width 32 is theirs on MNIST, and they train for 15 epochs with C = 0, 1, 3, 5. A poor fake has d << 0 and
-moves along sigma(d + C) grad d: without a shift that vanishes like e^d, with C it stays near grad d as long as d > -C.
-Here d is at -9 after a few hundred steps, past all four, so there is C = 10 too. Beside them the non-saturating loss,
-h = log sigma(d).
+something; --width 32 is theirs on MNIST, and they train for 15 epochs with C = 0, 1, 3, 5. A poor sample has d << 0
+and moves along sigma(d + C) grad d. Without a shift this vanishes like e^d; with C it stays near grad d while d > -C.
+Here d is at -9 after a few hundred steps, below -C for all four, so C = 10 is added. The baseline is the non-saturating
+loss, h = log sigma(d).
 
-A grid per loss, and above it the Frechet distance to the validation split between features of a classifier of the
-labels, beside that of as many real training images (the floor). The six runs take --cpu-minutes each, so the
-default takes twelve minutes and a little. They stay in the output folder, and a run that is there is not trained again.
+The picture has a grid of samples per loss. Its title is the Frechet distance to the validation split between features
+of a classifier of the labels; that of as many real training images is the reference. The six runs take --cpu-minutes
+each, so the default takes a little over twelve minutes. The runs are kept in the output folder and not trained again.
 
 Source: MonoFlow: Rethinking Divergence GANs via the Perspective of Wasserstein Gradient Flows (Yi, Zhu & Liu, 2023),
 arXiv 2302.01075.
@@ -49,11 +49,11 @@ def main(
     """Train a run per loss, measure it, and lay the samples side by side.
 
     Args:
-        out: Folder of the picture, of the numbers and of the runs.
+        out: Folder for the picture, the numbers and the runs.
         data: Images with labels: mnist, fashion-mnist, cifar10, or digits, which need no download.
         width: Channels at the finest size.
         cpu_minutes: Process CPU time of each of the six runs.
-        seed: Of everything.
+        seed: Random seed.
     """
     try:
         images = load(data)
@@ -104,7 +104,7 @@ def _draw_rates(axes: "Axes") -> None:
         rate = named(settings["h"]).shifted(settings.get("shift", 0.0)).rate(d)
         own = "shift" in settings
         axes.plot(d, rate, color=colormaps["viridis"](i / 5) if own else "black", ls="-" if own else "--", label=name)
-    axes.set_xlabel("d = log p/q (poor fakes on the left)")
+    axes.set_xlabel("d = log p/q (poor samples on the left)")
     axes.set_title("how fast a sample moves: the rate h'(d)", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="center left")
     axes.spines[["top", "right"]].set_visible(False)

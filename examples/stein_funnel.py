@@ -1,8 +1,8 @@
-"""Neal's funnel by Stein variational gradient descent: particles that know the target by its log density alone.
+"""Neal's funnel by Stein variational gradient descent, with the target given by its log-density.
 
 The funnel is ``y ~ N(0, 1)`` and ``x`` given y ``~ N(0, (e^y / 10)^2)``: its neck is thin, and a step that suits the
-mouth is far too large there. SVGD with the median bandwidth finds the middle quickly and reaches into the neck slowly;
-the kernel Stein discrepancy says how far from the target the particles are without a single sample of it.
+mouth is far too large there. SVGD with the median bandwidth finds the middle quickly and reaches into the neck slowly.
+The kernel Stein discrepancy measures the distance to the target without a single sample of it.
 
 Source: Stein Variational Gradient Descent: A General Purpose Bayesian Inference Algorithm (Liu & Wang, 2016),
 arXiv 1608.04471.
@@ -28,10 +28,10 @@ def main(out: Path = Path("stein_funnel"), particles: int = 300, steps: int = 40
     """Run the flow, print how far from the funnel it ends, and draw it.
 
     Args:
-        out: Folder of the picture and of the numbers.
-        particles: How many.
-        steps: Of 0.01 each.
-        seed: Of everything.
+        out: Folder for the picture and the numbers.
+        particles: Number of particles.
+        steps: Number of steps of 0.01.
+        seed: Random seed.
     """
     if min(particles, steps) < 2:
         raise wf.UserError(f"--particles and --steps must be at least 2, not {particles} and {steps}")

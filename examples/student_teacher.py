@@ -6,7 +6,7 @@ squared MMD between the neurons of the two *is* the mean squared error of the st
 is its training by gradient descent. The flow is not convex and can stop early; it may be evaluated at ``z + beta_k u``,
 with noise that falls by half every tenth of the training and is not kept.
 
-The kernel is an own one, of fifteen lines: sums over its features take O(N + M). Inputs come in fresh batches of 100;
+The kernel is a custom one of fifteen lines: sums over its features take O(N + M). Inputs come in fresh batches of 100;
 the error is that of 1,000 fixed others. Shortened from the paper's 10,000 epochs.
 
 Source: Maximum Mean Discrepancy Gradient Flow (Arbel, Korba, Salim & Gretton, 2019), arXiv 1906.04370.
@@ -74,11 +74,11 @@ def main(
     """Train the student both ways, print its errors, and draw them.
 
     Args:
-        out: Folder of the picture and of the numbers.
-        neurons: Of the student.
-        steps: Of each training.
-        noise: beta at the start.
-        seed: Of everything.
+        out: Folder for the picture and the numbers.
+        neurons: Neurons of the student.
+        steps: Steps of each training.
+        noise: Noise level beta at the start.
+        seed: Random seed.
     """
     if min(neurons, steps) < 2:
         raise wf.UserError(f"--neurons and --steps must be at least 2, not {neurons} and {steps}")

@@ -14,6 +14,8 @@ def test_three_rings_are_circles_and_every_flow_comes_closer(tmp_path):
     example = import_module("three_rings")
     assert example.on_rings(example.three_rings(12)) == 1
     assert example.on_rings(torch.zeros(4, 2)) == 0
+    assert example.covered(example.three_rings(12), example.three_rings(12)) == 1
+    assert example.covered(example.three_rings(12)[:1], example.three_rings(12)) == pytest.approx(1 / 36)
     numbers = example.main(tmp_path, points=10, steps=60)
     distances = numbers["energy distance to the rings"]
     start = distances.pop("at the start")
