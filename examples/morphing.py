@@ -1,8 +1,8 @@
 """One shape flows into another: two black-and-white pictures as clouds of points, and the sliced energy between them.
 
 ``wasserflow flow --source heart.png --target star.png --field sliced --out moved.npy --gif morph.gif`` does the same
-with any two pictures. The energy distance alone decides where points go; points of the two shapes are not paired. The last
-ones arrive slowly: the pull on the points outside is proportional to their share.
+with any two pictures. The energy distance alone decides where points go; points of the two shapes are not paired. The
+last ones arrive slowly: the pull on the points outside is proportional to their share.
 
 Source: Generative Sliced MMD Flows with Riesz Kernels (Hertrich et al., 2024), arXiv 2305.11463.
 """

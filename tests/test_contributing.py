@@ -1,0 +1,26 @@
+"""The examples of CONTRIBUTING.md run as they stand there, one after the other in one namespace."""
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
+
+
+def examples():
+    """The Python blocks by section, each after as many empty lines as stand above it: errors show the page's lines."""
+    text = PAGE.read_text()
+    for match in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        section = re.findall(r"^## (.*)$", text[: match.start()], re.MULTILINE)[-1]
+        yield section, "\n" * text.count("\n", 0, match.start(1)) + match[1]
+
+
+def test_the_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "contributing"}
+    for _, code in examples():
+        exec(compile(code, PAGE, "exec"), namespace)
+
+
+def test_each_addition_has_one_example():
+    sections = [section for section, _ in examples()]
+    assert sections == ["A divergence, or a monotone map", "A kernel"]
