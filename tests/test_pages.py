@@ -60,6 +60,16 @@ def test_links_lead_somewhere(page, link):
         assert anchor in anchors(target)
 
 
+def test_the_metrics_of_the_readme_are_those_of_the_results():
+    """A value and, in brackets, its real-data reference."""
+    pattern = r"-?[\d.]+(?: ± [\d.]+)? \(-?[\d.]+\)"
+    readme, results = ((ROOT / path).read_text() for path in ("README.md", "docs/results.md"))
+    metrics = re.findall(pattern, readme)
+    assert len(metrics) > 15
+    for metric in metrics:
+        assert metric in results, metric
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_have_the_flags_that_pages_give_them(line):
     words = line.split()[1:]
