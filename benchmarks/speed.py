@@ -1,9 +1,9 @@
-"""Speed beside the plain implementation of the same steps, with the share of the hardware's limit that is reached.
+"""Speed beside a plain implementation of the same steps, and the share of the hardware's limit that it reaches.
 
 ``python -m benchmarks.speed`` takes some twenty minutes on one core, prints the tables of docs/speed.md and writes
-``benchmarks/results/speed.json``. Everything is compared in one process and on one thread, in alternating order, and in
-CPU time of the process; ratios are medians over repeats of neighbours in time, so that other work on the machine weighs
-on both alike. MNIST is needed (see the README).
+``benchmarks/results/speed.json``. Everything is timed in one process and on one thread, interleaved, in CPU time of
+the process; ratios are medians over adjacent pairs, so that other work on the machine affects both alike. It needs
+MNIST (see the README).
 """
 
 import json
@@ -47,8 +47,8 @@ class Flags:
     """Measure speed beside the plain implementation.
 
     Args:
-        repeats: Of every comparison but the outer loop, which is repeated a third as often.
-        out: Where the figures go.
+        repeats: Repeats of each comparison; the outer loop has a third as many.
+        out: File for the results.
     """
 
     repeats: int = 6
@@ -87,7 +87,7 @@ def cpu_seconds(step: Step) -> float:
 
 
 def compare(ours: Step, plain: Step, repeats: int) -> Comparison:
-    """Time both, by turns, each time in the other order."""
+    """Time both, interleaved, in alternating order."""
     seconds: dict[Step, list[float]] = {ours: [], plain: []}
     for i in range(repeats):
         for step in (ours, plain) if i % 2 else (plain, ours):
