@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from wasserflow._core.errors import UserError
+from wasserflow.field.base import Field
 from wasserflow.field.learned_ratio import LearnedRatioField
 from wasserflow.field.of_samples import DrMMDField, KALEField, MMDField, SlicedField
 from wasserflow.flows import CHECK_EVERY, Diverged, flow
@@ -40,7 +41,7 @@ def test_callback_sees_every_state_and_input_stays():
 
 def test_no_steps_is_the_identity():
     x0 = torch.randn(3, 2)
-    assert flow(x0, lambda x, t: x, steps=0) is x0
+    assert flow(x0, lambda x, t: x, steps=0, step_size=0.1) is x0
 
 
 @pytest.mark.parametrize(
@@ -53,15 +54,15 @@ def test_no_steps_is_the_identity():
 )
 def test_bad_settings(arguments, message):
     with pytest.raises(UserError, match=message):
-        flow(torch.zeros(1, 1), lambda x, t: x, **arguments)
+        flow(torch.zeros(1, 1), lambda x, t: x, **{"step_size": 0.1, **arguments})
 
 
 @pytest.mark.parametrize(
-    "x", [np.zeros((3, 2)), torch.zeros(3, 2).int(), torch.zeros(3, 2).half(), torch.zeros(3), [[0.0]]]
+    "x", [np.zeros((3, 2), np.int32), torch.zeros(3, 2).int(), torch.zeros(3, 2).half(), torch.zeros(3), [[0.0]]]
 )
 def test_particles_are_a_tensor_of_numbers(x):
     with pytest.raises(UserError, match="float32 or float64 tensor"):
-        flow(x, lambda x, t: x, steps=1)
+        flow(x, lambda x, t: x, steps=1, step_size=0.1)
 
 
 @pytest.mark.parametrize(("x", "message"), [(torch.zeros(0, 2), "no particles"), (X_WITH_NAN, "not finite in row 1")])
@@ -92,17 +93,17 @@ def test_exploding_particles_are_reported():
         flow(torch.ones(2, 2), lambda x, t: x**3, steps=60, step_size=1.0)
 
 
-class Growing:
+class Growing(Field):
     """An energy that falls and then grows for ever, without a number that is not finite."""
 
     def __init__(self, turn):
         self.turn = turn
 
-    def __call__(self, x, t):
-        return torch.ones_like(x)
+    def at(self, particles, t=None):
+        return torch.ones_like
 
-    def energy(self, x, t):
-        return (x.mean() - self.turn) ** 2
+    def energy(self, particles, t=None):
+        return (particles.mean() - self.turn) ** 2
 
 
 def test_persistently_growing_energy_ends_a_flow_with_the_best_particles():
@@ -117,10 +118,11 @@ def test_persistently_growing_energy_ends_a_flow_with_the_best_particles():
 
 def test_an_energy_that_wavers_below_its_start_ends_nothing():
     class Wavering(Growing):
-        def energy(self, x, t):
-            return 1 / (1 + t) + 0.4 * math.sin(0.05 * t) ** 2
+        def energy(self, particles, t=None):
+            assert t is not None
+            return torch.tensor(1 / (1 + t) + 0.4 * math.sin(0.05 * t) ** 2)
 
-    flow(torch.zeros(3, 1), Wavering(0), steps=2000)
+    flow(torch.zeros(3, 1), Wavering(0), steps=2000, step_size=0.1)
 
 
 def test_particles_that_are_not_finite_are_given_back_as_they_were():
@@ -151,4 +153,4 @@ def test_bad_noise(arguments):
     with pytest.raises(UserError, match="noise"):
         flow(torch.zeros(2, 2), MMDField(torch.zeros(2, 2)), steps=1, **arguments)
     with pytest.raises(UserError, match=r"field\.at"):
-        flow(torch.zeros(2, 2), lambda x, t: x, steps=1, noise=0.1)
+        flow(torch.zeros(2, 2), lambda x, t: x, steps=1, step_size=0.1, noise=0.1)

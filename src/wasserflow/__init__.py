@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from wasserflow._core.errors import UserError as UserError
     from wasserflow.discrepancy.two_sample import energy_distance as energy_distance
     from wasserflow.discrepancy.two_sample import kale as kale
-    from wasserflow.discrepancy.two_sample import mmd as mmd
+    from wasserflow.discrepancy.two_sample import mmd_squared as mmd_squared
     from wasserflow.divergence import define_map as define_map
+    from wasserflow.field.base import Field as Field
     from wasserflow.field.known_ratio import RatioField as RatioField
     from wasserflow.field.learned_ratio import LearnedRatioField as LearnedRatioField
     from wasserflow.field.of_samples import DrMMDField as DrMMDField
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from wasserflow.field.of_score import SVGDField as SVGDField
     from wasserflow.flows import Diverged as Diverged
     from wasserflow.flows import flow as flow
+    from wasserflow.kernel.base import Kernel as Kernel
     from wasserflow.method import DMMD as DMMD
     from wasserflow.method import VAPO as VAPO
     from wasserflow.method import MonoFlow as MonoFlow
@@ -44,13 +46,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_core.errors": ("UserError",),
-    "discrepancy.two_sample": ("energy_distance", "kale", "mmd"),
+    "discrepancy.two_sample": ("energy_distance", "kale", "mmd_squared"),
     "divergence": ("define_map",),
+    "field.base": ("Field",),
     "field.known_ratio": ("RatioField",),
     "field.learned_ratio": ("LearnedRatioField",),
     "field.of_samples": ("DrMMDField", "KALEField", "MMDField", "SlicedField"),
     "field.of_score": ("KSDField", "SVGDField"),
     "flows": ("Diverged", "flow"),
+    "kernel.base": ("Kernel",),
     "method": ("DMMD", "VAPO", "MonoFlow", "ResidualFlow", "VGrow"),
     "ratio": ("define_loss",),
     "run.comparison": ("compare",),

@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from itertools import pairwise
 from math import isfinite
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wasserflow._core.errors import UserError, check_seed, unknown
-from wasserflow._core.points import check_finite
+from wasserflow._core.points import P, as_points, check_finite, in_kind, is_frame
+from wasserflow.field.base import Field
 
 __all__ = ["SOLVERS", "Diverged", "flow"]
 
-Field = Callable[[Tensor, float], Tensor]
+Function = Callable[[Tensor, float], Tensor]
+"""``(x, t) -> v``: a field, or a plain function."""
 
 
 class Diverged(UserError):
@@ -21,7 +24,7 @@ class Diverged(UserError):
 
     Args:
         sentence: Why.
-        particles: The last ones seen that were finite and, where the field has an energy, had the lowest.
+        particles: The last ones seen that were finite and, if the field has an energy, had the lowest.
         step: After how many steps they were seen.
     """
 
@@ -30,19 +33,19 @@ class Diverged(UserError):
         self.particles, self.step = particles, step
 
 
-def euler(x: Tensor, field: Field, t: float, dt: float) -> Tensor:
+def euler(x: Tensor, field: Function, t: float, dt: float) -> Tensor:
     """``x + dt v(x, t)``, of order 1."""
     return x + dt * field(x, t)
 
 
-def heun(x: Tensor, field: Field, t: float, dt: float) -> Tensor:
+def heun(x: Tensor, field: Function, t: float, dt: float) -> Tensor:
     """The trapezoidal rule with an Euler predictor, of order 2."""
     k1 = field(x, t)
     k2 = field(x + dt * k1, t + dt)
     return x + dt / 2 * (k1 + k2)
 
 
-def rk4(x: Tensor, field: Field, t: float, dt: float) -> Tensor:
+def rk4(x: Tensor, field: Function, t: float, dt: float) -> Tensor:
     """The classical Runge-Kutta method, of order 4."""
     k1 = field(x, t)
     k2 = field(x + dt / 2 * k1, t + dt / 2)
@@ -54,103 +57,150 @@ def rk4(x: Tensor, field: Field, t: float, dt: float) -> Tensor:
 SOLVERS = {"euler": euler, "heun": heun, "rk4": rk4}
 
 CHECK_EVERY = 50
-"""Steps between looks for NaN, each of which waits for the device, and at the energy."""
+"""Steps between checks for NaN, each of which waits for the device, and of the energy."""
 
 GROWING = 5
-"""Looks in a row at which the energy has grown, and stands above its first value, that end a flow."""
+"""Checks in a row at which the energy has grown, and stands above its first value, that end a flow."""
 
 
 @torch.no_grad()
 def flow(
-    x: Tensor,
-    field: Any,
+    x: P,
+    field: Field | Function,
     *,
     steps: int,
-    step_size: float | Callable[[int], float] = 0.1,
+    step_size: float | Callable[[int], float] | None = None,
     solver: Literal["euler", "heun", "rk4"] = "euler",
     noise: float | Callable[[int], float] = 0.0,
     seed: int = 0,
-    callback: Callable[[int, Tensor], None] | None = None,
+    callback: Callable[[int, P], None] | None = None,
     log: Callable[[int, float], None] | None = None,
-) -> Tensor:
+) -> P:
     """Move particles along a field: ``steps`` steps of ``x <- x + step_size * v(x, t)`` or of a higher-order rule.
 
     With ``noise`` beta the field is bound to the particles but evaluated beside them,
     ``x <- x + step_size * v(x + beta_k u)`` with fresh u ~ N(0, I); the noise is not kept in the particles. It lets a
     kernel that is too narrow feel what is far away (Arbel et al., 2019, arXiv 1906.04370): begin with beta of the size
-    of the space, and let it fall to 0.
+    of the space, and let it decay to 0.
 
-    A field with an ``energy(x, t)`` is watched, every 50 steps.
+    The energy of a field that has one is checked every 50 steps.
 
     Args:
-        x: Particles, float32 or float64, with shape (N, *); not changed in place.
-        field: ``field(x, t) -> v`` with the shape of ``x``; t starts at 0 and grows by the step size.
-        steps: How many steps.
-        step_size: Time per step, or a function of the number of steps taken.
+        x: Particles, float32 or float64, with shape (N, *): a tensor, an array or a DataFrame; not changed in place.
+        field: A `Field`, or a function ``(x, t) -> v`` of tensors with the shape of ``x``; t starts at 0 and grows by
+            the step size.
+        steps: Number of steps.
+        step_size: Time per step, or a function of the number of steps taken; None: the field's ``stable_step``.
         solver: ``euler`` (one field evaluation a step), ``heun`` (two) or ``rk4`` (four).
-        noise: beta >= 0, or a function of the number of steps taken; with the ``euler`` solver and fields that can be
-            bound, ``field.at(x, t)(points)``.
-        seed: Of the noise.
+        noise: beta >= 0, or a function of the number of steps taken; for the ``euler`` solver and a `Field`.
+        seed: Random seed of the noise.
         callback: Called as ``callback(k, x)`` with the particles after ``k`` steps, from 0 on.
-        log: Called as ``log(k, energy)`` at each look at the energy, from 0 to the last step.
+        log: Called as ``log(k, energy)`` whenever the energy is checked, from 0 to the last step.
 
     Returns:
-        The moved particles, with shape (N, *).
+        The moved particles, with the shape and of the kind of ``x``.
 
     Raises:
         UserError: If the settings are out of range, there are no particles, or one of them is not finite.
-        Diverged: If the particles stop being finite, or their energy keeps growing: at five looks in a row, and beyond
+        Diverged: If the particles stop being finite, or their energy keeps growing: at five checks in a row, and beyond
             where it began. It is a `UserError` too, and carries the best particles seen.
     """
-    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64) or x.ndim < 2:  # half loses steps
-        what = f"{str(x.dtype).removeprefix('torch.')} of {tuple(x.shape)}" if hasattr(x, "dtype") else type(x).__name__
-        raise UserError(f"particles must be a float32 or float64 tensor (N, *), not {what}: torch.as_tensor(x).float()")
-    if not len(x):
-        raise UserError("there are no particles to move")
-    check_finite(x, "the array of particles")
-    if solver not in SOLVERS:
-        raise unknown("solver", solver, SOLVERS)
-    if steps < 0 or (not callable(step_size) and not 0 < step_size < float("inf")):
-        raise UserError(f"steps must be >= 0 and step_size > 0, not {steps} and {step_size}")
     check_seed(seed)
-    noisy = callable(noise) or noise != 0
-    if noisy and (solver != "euler" or not hasattr(field, "at")):
-        raise UserError("noise needs the euler solver and a field that can be evaluated beside its particles, field.at")
-    if noisy and not callable(noise) and not 0 < noise < float("inf"):
-        raise UserError(f"noise must be a finite number >= 0, not {noise}")
-    rng = torch.Generator(x.device).manual_seed(seed) if noisy else None
-
-    def beside(points: Tensor, t: float) -> Tensor:
-        beta = noise(k) if callable(noise) else noise
-        if not beta:
-            return field(points, t)
-        return field.at(points, t)(points + beta * torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=rng))
-
-    advance, velocity = SOLVERS[solver], beside if noisy else field
+    particles = _particles(x)
+    advance = _solver(solver)
+    sizes = _step_sizes(particles, field, steps, step_size)
+    velocity = _beside(particles, field, solver, noise, seed) if callable(noise) or noise != 0 else lambda k: field
     watch = _Watch(field, log)
     t = 0.0
     if callback:
-        callback(0, x)
-    watch.look(0, x, t)
+        callback(0, in_kind(particles, x))
+    watch.look(0, particles, t)
     for k in range(steps):
-        size = step_size(k) if callable(step_size) else step_size
+        size = sizes(k, particles)
         try:
-            x = advance(x, velocity, t, size)
+            particles = advance(particles, velocity(k), t, size)
         except UserError as error:  # a field that cannot go on from where it has taken the particles
-            raise watch.ended(k, f"{str(error).rstrip('.')} (after {k} steps)", x) if k else error from error
+            raise watch.ended(k, f"{str(error).rstrip('.')} (after {k} steps)", particles) if k else error from error
         t += size
         if callback:
-            callback(k + 1, x)
+            callback(k + 1, in_kind(particles, x))
         if (k + 1) % CHECK_EVERY == 0 or k + 1 == steps:
-            watch.look(k + 1, x, t)
-    return x
+            watch.look(k + 1, particles, t)
+    return in_kind(particles, x)
+
+
+def _particles(x: P) -> Tensor:
+    """The particles as a tensor that can move."""
+    if not (isinstance(x, Tensor | np.ndarray) or is_frame(x)):
+        raise UserError(f"particles must be a float32 or float64 tensor, array or DataFrame, not {type(x).__name__}")
+    points = as_points(x, "the array of particles")
+    if points.dtype not in (torch.float32, torch.float64) or points.ndim < 2:  # half precision loses small steps
+        what = f"{str(points.dtype).removeprefix('torch.')} of {tuple(points.shape)}"
+        raise UserError(f"particles must be a float32 or float64 tensor (N, *), not {what}: convert them first")
+    if not len(points):
+        raise UserError("there are no particles to move")
+    check_finite(points, "the array of particles")
+    return points
+
+
+def _solver(name: str) -> Callable[[Tensor, Function, float, float], Tensor]:
+    if name not in SOLVERS:
+        raise unknown("solver", name, SOLVERS)
+    return SOLVERS[name]
+
+
+def _step_sizes(
+    x: Tensor, field: Field | Function, steps: int, step_size: float | Callable[[int], float] | None
+) -> Callable[[int, Tensor], float]:
+    """The step size after k steps, at particles (N, *)."""
+    if steps < 0:
+        raise UserError(f"`steps` must be at least 0, not {steps}")
+    if callable(step_size):
+        return lambda k, x: step_size(k)
+    if step_size is not None:
+        if not 0 < step_size < float("inf"):
+            raise UserError(f"`step_size` must be a finite number above 0, not {step_size}")
+        return lambda k, x: step_size
+    if not isinstance(field, Field):
+        raise UserError("a plain function does not say which steps are stable: give `step_size`")
+    stable = field.stable_step(x)
+    if not 0 < stable < float("inf"):
+        raise UserError(
+            "these points suggest no step size: they coincide, or lie so far apart that squares overflow; bring them "
+            "to another scale or give `step_size`"
+        )
+    return (lambda k, x: field.stable_step(x)) if field.adaptive else lambda k, x: stable
+
+
+def _beside(
+    x: Tensor, field: Field | Function, solver: str, noise: float | Callable[[int], float], seed: int
+) -> Callable[[int], Function]:
+    """The field after k steps, evaluated beside the particles by noise."""
+    if not isinstance(field, Field) or solver != "euler":
+        raise UserError("`noise` needs `solver='euler'` and a `Field`, which field.at evaluates beside its particles")
+    if not callable(noise) and not 0 < noise < float("inf"):
+        raise UserError(f"`noise` must be a finite number >= 0, not {noise}")
+    rng = torch.Generator(x.device).manual_seed(seed)
+
+    def after(k: int) -> Function:
+        beta = noise(k) if callable(noise) else noise
+        if not beta:
+            return field
+
+        def velocity(points: Tensor, t: float) -> Tensor:
+            u = torch.randn(points.shape, dtype=points.dtype, device=points.device, generator=rng)
+            return field.at(points, t)(points + beta * u)
+
+        return velocity
+
+    return after
 
 
 class _Watch:
-    """Looks at the particles of a flow now and then, and ends it where it has gone astray."""
+    """Checks the particles of a flow now and then, and ends it if it has gone astray."""
 
-    def __init__(self, field: Any, log: Callable[[int, float], None] | None) -> None:
-        self.energy = getattr(field, "energy", None)
+    def __init__(self, field: Field | Function, log: Callable[[int, float], None] | None) -> None:
+        self.field = field if isinstance(field, Field) else None
         self.log = log
         self.values: list[float] = []
         self.best: tuple[float, Tensor, int] | None = None
@@ -159,13 +209,17 @@ class _Watch:
         """After k steps."""
         if not torch.isfinite(x).all():
             raise self.ended(k, f"the particles are no longer finite after {k} steps", x)
-        value = float(self.energy(x, t)) if self.energy else 0.0
+        energy = self.field.energy(x, t) if self.field else None
+        value = 0.0 if energy is None else float(energy)
         if not isfinite(value):
             raise self.ended(k, f"the energy of the particles is no longer finite after {k} steps", x)
         if self.best is None or value <= self.best[0]:
             self.best = value, x, k
-        if not self.energy:
-            return
+        if energy is not None:
+            self._judge(k, value, x)
+
+    def _judge(self, k: int, value: float, x: Tensor) -> None:
+        """End the flow if the energy keeps growing."""
         if self.log:
             self.log(k, value)
         self.values.append(value)

@@ -9,6 +9,7 @@ import torch
 from scipy.stats import energy_distance as scipy_energy
 
 import wasserflow as wf
+from wasserflow import kernel
 from wasserflow._core.errors import UserError
 from wasserflow.discrepancy.kale import kale
 from wasserflow.discrepancy.mmd import mmd_squared
@@ -20,16 +21,16 @@ X, Y = RNG.standard_normal((40, 3)), RNG.standard_normal((30, 3)) + 0.8
 
 def test_values():
     x, y = torch.from_numpy(X), torch.from_numpy(Y)
-    assert wf.mmd(X, Y, wf.kernel.Gaussian(1.0)).value == pytest.approx(
-        mmd_squared(x, y, wf.kernel.Gaussian(1.0), True).item()
+    assert wf.mmd_squared(X, Y, kernel.Gaussian(1.0)).value == pytest.approx(
+        mmd_squared(x, y, kernel.Gaussian(1.0), True).item()
     )
-    assert wf.mmd(X, Y).value == pytest.approx(mmd_squared(x, y, wf.kernel.Gaussian("median"), True).item())
-    assert wf.mmd(X, Y, lambda a, b: a @ b.T).value == pytest.approx(mmd_squared(x, y, wf.kernel.Linear(), True).item())
+    assert wf.mmd_squared(X, Y).value == pytest.approx(mmd_squared(x, y, kernel.Gaussian("median"), True).item())
+    assert wf.mmd_squared(X, Y, lambda a, b: a @ b.T).value == pytest.approx(
+        mmd_squared(x, y, kernel.Linear(), True).item()
+    )
     assert wf.energy_distance(X, Y).value == pytest.approx(energy_distance(x, y))
-    assert wf.kale(X, Y, 0.1).value == pytest.approx(
-        kale(x, y, wf.kernel.Gaussian("median"), 0.1).value.item(), rel=1e-6
-    )
-    assert wf.mmd(X, Y).p_value is None
+    assert wf.kale(X, Y, 0.1).value == pytest.approx(kale(x, y, kernel.Gaussian("median"), 0.1).value.item(), rel=1e-6)
+    assert wf.mmd_squared(X, Y).p_value is None
 
 
 def test_energy_distance_is_scipys_in_one_dimension():
@@ -39,7 +40,7 @@ def test_energy_distance_is_scipys_in_one_dimension():
     assert wf.energy_distance(x, y).value == pytest.approx(scipy_energy(x, y) ** 2 - sum(within))
 
 
-@pytest.mark.parametrize("function", [wf.mmd, wf.energy_distance])
+@pytest.mark.parametrize("function", [wf.mmd_squared, wf.energy_distance])
 def test_permutations_are_relabellings(function):
     """Each p-value against the statistic computed again for every relabelling."""
     pooled = np.concatenate([X[:10], Y[:8]])
@@ -50,7 +51,7 @@ def test_permutations_are_relabellings(function):
     assert result.p_value == (1 + sum(value >= result.value - 1e-12 for value in values)) / 31
 
 
-@pytest.mark.parametrize("function", [wf.mmd, wf.energy_distance, wf.kale])
+@pytest.mark.parametrize("function", [wf.mmd_squared, wf.energy_distance, wf.kale])
 def test_p_values(function):
     """Small where the two differ; where they do not, at most 10 % of tests give 0.1 (three standard errors allowed)."""
     more: dict[str, Any] = {"permutations": 19 if function is wf.kale else 99}
@@ -77,22 +78,24 @@ def test_p_values(function):
 )
 def test_bad_samples(x, y, more, message):
     with pytest.raises(UserError, match=message):
-        wf.mmd(x, y, **more)
+        wf.mmd_squared(x, y, **more)
 
 
 def test_numbers_of_any_order_of_bytes():
-    assert wf.mmd(X.astype(">f8"), Y.astype(">f4").astype(np.longdouble)).value == pytest.approx(wf.mmd(X, Y).value)
+    assert wf.mmd_squared(X.astype(">f8"), Y.astype(">f4").astype(np.longdouble)).value == pytest.approx(
+        wf.mmd_squared(X, Y).value
+    )
 
 
 @pytest.mark.parametrize("unit", [1e-13, 1.0, 1e13])
 def test_p_values_do_not_depend_on_the_unit(unit):
     assert wf.energy_distance(X * unit, Y * unit, permutations=99).p_value == 0.01
-    assert wf.mmd(X * unit, Y * unit, wf.kernel.Linear(), permutations=99).p_value == 0.01
+    assert wf.mmd_squared(X * unit, Y * unit, kernel.Linear(), permutations=99).p_value == 0.01
 
 
 def test_linear_kernel_keeps_its_digits_far_from_the_origin():
-    assert wf.mmd(X + 1e8, Y + 1e8, wf.kernel.Linear()).value == pytest.approx(
-        wf.mmd(X, Y, wf.kernel.Linear()).value, rel=1e-5
+    assert wf.mmd_squared(X + 1e8, Y + 1e8, kernel.Linear()).value == pytest.approx(
+        wf.mmd_squared(X, Y, kernel.Linear()).value, rel=1e-5
     )
 
 
@@ -100,4 +103,4 @@ def test_samples_that_mostly_coincide_are_told_apart():
     """Three quarters of both samples are zero: the median of all distances is too."""
     x, y = np.zeros((2, 200, 2))
     x[:50], y[:50] = RNG.normal(size=(50, 2)) + 3, RNG.normal(size=(50, 2)) - 3
-    assert wf.mmd(x, y, permutations=99).p_value == 0.01
+    assert wf.mmd_squared(x, y, permutations=99).p_value == 0.01

@@ -49,7 +49,7 @@ def test_target_may_draw_fresh_points():
         drawn.append(n)
         return cloud(n, len(drawn))
 
-    wf.flow(cloud(30, 0), wf.LearnedRatioField(target, batch=10, ratio_steps=2), steps=3)
+    wf.flow(cloud(30, 0), wf.LearnedRatioField(target, batch=10, ratio_steps=2), steps=3, step_size=0.1)
     assert drawn == [10] * 6
 
 

@@ -9,6 +9,7 @@ from scipy.linalg import sqrtm
 from scipy.stats import energy_distance as scipy_energy
 from torch import Tensor
 
+from wasserflow._core import pairs
 from wasserflow.data import toy
 from wasserflow.metric import distance
 from wasserflow.metric.distance import (
@@ -18,7 +19,6 @@ from wasserflow.metric.distance import (
     kernel_distance,
     log_chamfer,
     sliced_wasserstein,
-    tiles,
 )
 
 
@@ -143,7 +143,7 @@ def test_sliced_depends_on_nothing_but_its_seed(monkeypatch: pytest.MonkeyPatch)
     a, b = gauss(30, 3, seed=1), gauss(20, 3, seed=2)
     value = sliced_wasserstein(a, b, seed=1)
     assert sliced_wasserstein(a, b, seed=2) != value
-    monkeypatch.setattr(distance, "TILE", 100)
+    monkeypatch.setattr(distance, "STRIPE", 100)
     torch.manual_seed(5)
     assert sliced_wasserstein(a, b, seed=1) == pytest.approx(value, rel=1e-12)
 
@@ -193,14 +193,14 @@ def test_chamfer_of_real_points_of_the_wide_ring():
     assert np.mean(floors) == pytest.approx(-0.89, abs=0.03)
 
 
-# Tiles
+# Stripes
 
 
-def test_tiles_cover_every_row_once_and_change_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_stripes_cover_every_row_once_and_change_nothing(monkeypatch: pytest.MonkeyPatch):
     a, b = gauss(37, 5, seed=1), gauss(23, 5, seed=2)
     whole = kernel_distance(a, b)[:2], energy_distance(a, b)
-    monkeypatch.setattr(distance, "TILE", 100)
-    assert [i for rows in tiles(37, 23) for i in range(37)[rows]] == list(range(37))
+    monkeypatch.setattr(pairs, "STRIPE", 100)
+    assert [i for rows in pairs.stripes(37, 23) for i in range(37)[rows]] == list(range(37))
     assert kernel_distance(a, b)[:2] == pytest.approx(whole[0], rel=1e-12)
     assert energy_distance(a, b) == pytest.approx(whole[1], rel=1e-12)
 

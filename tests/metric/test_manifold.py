@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wasserflow.metric import distance
+from wasserflow._core import pairs
 from wasserflow.metric.manifold import manifold, radii
 
 
@@ -31,7 +31,7 @@ def test_equals_the_loops_whatever_the_tiles(m: int, n: int, d: int, k: int, mon
     samples, real = rng.normal(0.7, 1, (m, d)), rng.normal(0, 1.3, (n, d))
     truth = pytest.approx(naive(samples, real, k), rel=1e-12)
     assert manifold(torch.from_numpy(samples), torch.from_numpy(real), k=k) == truth
-    monkeypatch.setattr(distance, "TILE", 90)
+    monkeypatch.setattr(pairs, "STRIPE", 90)
     assert manifold(torch.from_numpy(samples), torch.from_numpy(real), k=k) == truth
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import mannwhitneyu
 from torch import Tensor
 
-from wasserflow.metric import distance
+from wasserflow._core import pairs
 from wasserflow.metric.distance import nearest
 from wasserflow.metric.memorisation import mann_whitney, memorised
 
@@ -74,7 +74,7 @@ def test_nearest_is_the_least_of_all_distances(d: int, monkeypatch: pytest.Monke
     x, y = gauss(50, d, seed=1) + 20, gauss(90, d, seed=2) + 20
     x[3] = y[80]
     truth = torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist").amin(1)
-    monkeypatch.setattr(distance, "TILE", 200)
+    monkeypatch.setattr(pairs, "STRIPE", 200)
     for size in (1, 7, 90):
         found = nearest(x, y.split(size))
         assert found.dtype == torch.float64

@@ -1,4 +1,4 @@
-"""All pairs of two sets of points: squared distances, and the tiles in which pairs are visited."""
+"""All pairs of two sets of points: squared distances, and the parts in which pairs are visited."""
 
 from collections.abc import Iterator
 from math import isqrt
@@ -6,7 +6,10 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-__all__ = ["squared_distances", "tiles"]
+__all__ = ["squared_distances", "stripes", "tiles"]
+
+STRIPE = 2**21
+"""Pairs in a stripe: 16 MB in float64."""
 
 
 def squared_distances(x: Tensor, y: Tensor, *, ties: bool = False) -> Tensor:
@@ -37,3 +40,10 @@ def tiles(n: int, m: int, device: torch.device | None = None) -> Iterator[tuple[
     for column in range(0, m, width):
         for row in range(0, n, height):
             yield slice(row, min(row + height, n)), slice(column, min(column + width, m))
+
+
+def stripes(n: int, m: int) -> Iterator[slice]:
+    """Rows that cover an ``n`` x ``m`` matrix in stripes of whole rows, for what needs all columns at once."""
+    height = max(1, STRIPE // max(m, 1))
+    for start in range(0, n, height):
+        yield slice(start, min(start + height, n))

@@ -18,7 +18,7 @@ __all__ = ["DrMMD", "Spectrum", "drmmd"]
 
 
 class Spectrum:
-    """What `drmmd` needs to know of a target: its weighted Gram matrix, diagonalised once for every lambda; O(M^3).
+    """What `drmmd` needs of a target: its weighted Gram matrix, diagonalised once for every lambda; O(M^3).
 
     Args:
         y: Target, shape (M, d).
@@ -56,7 +56,7 @@ def drmmd(
     weights: Tensor | None = None,
     spectrum: Spectrum | None = None,
 ) -> DrMMD:
-    r"""The de-regularised MMD of the particles' law from the target's.
+    r"""The de-regularised MMD of the particles' distribution from the target's.
 
     .. math:: (1 + \lambda) \big| (\Sigma_p + \lambda I)^{-1/2} (m_q - m_p) \big|^2
               = \tfrac{1 + \lambda}{\lambda} \big[\mathrm{MMD}^2 - b^T (K + M \lambda I)^{-1} b\big]
@@ -71,7 +71,7 @@ def drmmd(
         kernel: A positive definite kernel; rules for its bandwidth look at these points.
         lam: The regularisation lambda > 0.
         weights: Of the target's points, shape (M,), non-negative with sum 1; equal by default.
-        spectrum: Of this target and kernel, where it is known already.
+        spectrum: Of this target and kernel, if it has been computed already.
 
     Raises:
         UserError: If the shapes do not fit, lam is not positive, or the kernel is not positive definite.

@@ -18,7 +18,7 @@ from wasserflow.kernel.base import Kernel, Linear
 __all__ = ["Kale", "check_regularised", "kale"]
 
 NEWTON = 100
-"""Newton steps at most; some ten are usual, forty where lam is tiny and the samples are far apart."""
+"""Newton steps at most; about ten are usual, forty if lam is tiny and the samples are far apart."""
 
 
 class Kale(NamedTuple):
@@ -49,7 +49,7 @@ def kale(
     start: Tensor | None = None,
     tolerance: float = 1e-9,
 ) -> Kale:
-    r"""The KL approximate lower bound estimator of the particles' law from the target's.
+    r"""The KL approximate lower bound estimator of the particles' distribution from the target's.
 
     .. math:: (1 + \lambda) \max_h \Big\{1 + \overline{h(x_i)} - \sum_j p_j e^{h(y_j)} - \tfrac\lambda2 |h|^2\Big\}
 
@@ -72,8 +72,8 @@ def kale(
         lam: The regularisation lambda > 0.
         weights: Of the target's points, shape (M,), positive with sum 1; equal by default.
         start: The ``solution`` of a solve for similar samples.
-        tolerance: Newton's steps end where their squared length in the local norm, twice the distance to the optimum,
-            is below this times 1 + |value|.
+        tolerance: Newton's steps end when their squared length in the local norm, twice the distance to the optimum,
+            is below this times the value, or below what float64 resolves.
 
     Raises:
         UserError: If the shapes do not fit, lam is not positive, or the kernel is not positive definite.
@@ -109,7 +109,9 @@ def _primal(
             return slope, -right.T @ (right @ slope / (singular.square() + lam))
         return slope, -torch.cholesky_solve(slope[:, None], factor)[:, 0]
 
-    v = _newton(wide(start.detach()) if start is not None else torch.zeros_like(mean), loss, slope_and_step, tolerance)
+    v = _newton(
+        wide(start.detach()) if start is not None else torch.zeros_like(mean), loss, slope_and_step, lam, tolerance
+    )
     inside = 1 + (wide(x) @ v).mean() - weight @ (wide(y) @ v).exp() - lam / 2 * v @ v
     v, ratio = v.to(x), (target @ v).exp().to(y)
     return Kale((1 + lam) * inside.to(x), Witness(kernel, v[None], v.new_full((1,), 1 + lam)), v, ratio)
@@ -123,7 +125,7 @@ def _dual(x: Tensor, y: Tensor, kernel: Kernel, lam: float, p: Tensor, start: Te
     constant = kernel.combine(particles, particles, q) @ q / (2 * lam)
 
     def loss(a: Tensor) -> Tensor:
-        return torch.xlogy(a, a / prior).sum() - a.sum() + (a @ (gram @ a) / 2 - a @ pull) / lam + constant
+        return 1 + torch.xlogy(a, a / prior).sum() - a.sum() + (a @ (gram @ a) / 2 - a @ pull) / lam + constant
 
     def slope_and_step(a: Tensor) -> tuple[Tensor, Tensor]:
         slope = (a / prior).log() + (gram @ a - pull) / lam
@@ -141,7 +143,7 @@ def _dual(x: Tensor, y: Tensor, kernel: Kernel, lam: float, p: Tensor, start: Te
         return torch.where(relative < 0, a * relative.clamp(min=-100).exp(), a * (1 + relative))
 
     a = prior.clone() if start is None or len(start) != len(y) else wide(start.detach())
-    a = _newton(a, loss, slope_and_step, tolerance, move)
+    a = _newton(a, loss, slope_and_step, lam, tolerance, move)
     a, ratio = a.to(y), (a / prior).to(y)
     q = q.to(x)
     quadratic = a @ kernel.combine(y, y, a) - 2 * (a @ kernel.combine(y, x, q)) + q @ kernel.combine(x, x, q)
@@ -154,15 +156,16 @@ def _newton(
     z: Tensor,
     loss: Callable[[Tensor], Tensor],
     slope_and_step: Callable[[Tensor], tuple[Tensor, Tensor]],
+    lam: float,
     tolerance: float,
     move: Callable[[Tensor, Tensor, float], Tensor] = lambda z, step, size: z + size * step,
 ) -> Tensor:
-    """Newton's method for a convex loss, each step halved until the loss falls by a tenth of the promise."""
-    value = loss(z)
+    """Newton's method for a convex loss, KALE's up to a factor; each step is halved until the loss falls enough."""
+    value, rounding = loss(z), torch.finfo(z.dtype).eps * (1 + 1 / lam)  # of terms of order 1 and 1 / lam
     for _ in range(NEWTON):
         slope, step = slope_and_step(z)
         promise = slope @ step  # minus the squared length of the step in the local norm
-        if not -promise > tolerance * (1 + value.abs()):
+        if not -promise > tolerance * value.abs() + rounding:
             return z
         size = 1.0
         while size > 1e-12:

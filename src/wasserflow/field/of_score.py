@@ -9,21 +9,40 @@ The target is a function of points (N, d): the score, with values (N, d), or the
 values (N,), from which the score comes by autograd.
 """
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from wasserflow._core.points import flat
 from wasserflow.discrepancy.stein import Density, SteinKernel, ksd_squared, radial_kernel, score_of, smooth_kernel
-from wasserflow.field.base import Field
+from wasserflow.field.base import Field, Velocity, gentle_step
 from wasserflow.field.target import SKETCH
 from wasserflow.kernel.base import Kernel
-from wasserflow.kernel.radial import Gaussian, InverseMultiquadric
+from wasserflow.kernel.radial import Gaussian, InverseMultiquadric, Radial
 
 __all__ = ["KSDField", "SVGDField"]
 
 
-class SVGDField(Field):
+class _ScoreField(Field):
+    """What the two share: the target, the kernel, and steps that are short where the score is steep.
+
+    Args:
+        target: Score (N, d) or log density (N,) at points (N, d).
+        kernel: A radial kernel.
+    """
+
+    def __init__(self, target: Density, kernel: Kernel) -> None:
+        self.target, self.kernel = target, kernel
+
+    def kernel_at(self, particles: Tensor) -> Radial:
+        """The kernel with the bandwidth that it has for these particles (N, *), at time 0."""
+        return radial_kernel(self.kernel, flat(particles), 0.0)
+
+    def stable_step(self, particles: Tensor) -> float:
+        """The fastest particle moves a tenth of the particles' spread; at most 0.1."""
+        x = flat(particles)
+        return gentle_step(x, self(x))
+
+
+class SVGDField(_ScoreField):
     r"""``v(z) = mean_j [k(x_j, z) s(x_j) + grad_{x_j} k(x_j, z)]``: along the score, and away from each other.
 
     Args:
@@ -37,9 +56,9 @@ class SVGDField(Field):
     """
 
     def __init__(self, target: Density, kernel: Kernel | None = None) -> None:
-        self.target, self.kernel = target, kernel or Gaussian("median-log")
+        super().__init__(target, kernel or Gaussian("median-log"))
 
-    def at(self, particles: Tensor, t: float | None = None) -> Callable[[Tensor], Tensor]:
+    def at(self, particles: Tensor, t: float | None = None) -> Velocity:
         """The velocity that these particles (N, *) give, at any points (K, *)."""
         x = flat(particles)
         kernel, score = radial_kernel(self.kernel, x, t), score_of(self.target, x) / len(x)
@@ -53,7 +72,7 @@ class SVGDField(Field):
         return velocity
 
 
-class KSDField(Field):
+class KSDField(_ScoreField):
     r"""``v(z) = -2 mean_j grad_z k_p(z, x_j)``: the Wasserstein gradient flow of the squared kernel Stein discrepancy.
 
     Args:
@@ -65,9 +84,9 @@ class KSDField(Field):
     """
 
     def __init__(self, target: Density, kernel: Kernel | None = None) -> None:
-        self.target, self.kernel = target, kernel or InverseMultiquadric()
+        super().__init__(target, kernel or InverseMultiquadric())
 
-    def at(self, particles: Tensor, t: float | None = None) -> Callable[[Tensor], Tensor]:
+    def at(self, particles: Tensor, t: float | None = None) -> Velocity:
         """The velocity that these particles (N, *) give, at any points (K, *)."""
         x = flat(particles)
         stein = SteinKernel(self.target, smooth_kernel(self.kernel, x, t))

@@ -1,4 +1,4 @@
-"""A target that is known by its points: in memory, in a file too large for it, or a few drawn afresh at every step."""
+"""A target given by points: in memory, in a file too large for memory, or in batches drawn afresh at every step."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wasserflow._core.errors import UserError, check_seed
-from wasserflow._core.points import check_finite, wide
+from wasserflow._core.points import Points, as_points, check_finite, wide
 
 __all__ = ["Samples"]
 
@@ -16,19 +16,19 @@ BLOCK = 2**24
 
 
 SKETCH = 10_000
-"""Points that stand for all, where a bandwidth is chosen or an energy is logged."""
+"""Points used in place of all, to choose a bandwidth or to log an energy."""
 
 
 class Samples:
     """Points of the target, possibly weighted.
 
     Args:
-        points: Shape (M, *), M >= 1. A memory-mapped array (``np.load(path, mmap_mode="r")``) stays in its file and is
-            read in blocks whenever it is needed.
+        points: Shape (M, *), M >= 1: a tensor, an array or a DataFrame. A memory-mapped array
+            (``np.load(path, mmap_mode="r")``) stays in its file and is read in blocks whenever it is needed.
         weights: Shape (M,), non-negative; scaled to sum 1. Equal by default. Points whose weight is 0 in float32 are
             left out.
-        batch: Stand at every step for all points by so many of them, drawn afresh (with the weights' probabilities).
-        seed: Of that choice.
+        batch: Take this many of the points at every step, drawn afresh (with the weights' probabilities).
+        seed: Random seed of that choice.
 
     Raises:
         UserError: If a shape does not fit, or a number is not finite.
@@ -36,19 +36,19 @@ class Samples:
 
     def __init__(
         self,
-        points: Tensor | np.ndarray,
-        weights: Tensor | np.ndarray | None = None,
+        points: Points,
+        weights: Points | None = None,
         batch: int | None = None,
         seed: int = 0,
     ) -> None:
         check_seed(seed)
         self.filed = isinstance(points, np.memmap)
-        self.points = points if self.filed or isinstance(points, Tensor) else torch.from_numpy(np.asarray(points))
+        self.points: Tensor | np.memmap = points if isinstance(points, np.memmap) else as_points(points, "the target")
         if self.points.ndim < 2 or not len(self.points):
             raise UserError(f"the target needs at least one point, as rows (M, d), not {tuple(self.points.shape)}")
         if isinstance(self.points, Tensor):
             check_finite(self.points, "the target")
-        self.weights = None if weights is None else _normalised(torch.as_tensor(weights), len(self.points))
+        self.weights = None if weights is None else _normalised(as_points(weights, "weights"), len(self.points))
         self._kept: np.ndarray | None = None
         """The rows of a file that count; None: all."""
         if self.weights is not None and not (kept := self.weights >= torch.finfo(torch.float32).tiny).all():

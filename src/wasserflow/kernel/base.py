@@ -12,11 +12,6 @@ Both sums go through the pairs in tiles: no array grows as ``N * M`` unless a gr
 A radial kernel is a function of ``s = |x - y|^2``: one matrix product gives all distances of a tile, ``profile`` the
 kernel's values, ``slope`` its derivative in s, and one more product the gradient. All functions take matrices of points
 ``(N, d)``; images are flattened by whoever calls.
-
-``definite`` says whether a kernel is positive definite (the energy kernel is so on weights that sum to zero only, which
-is enough for a discrepancy but not for a regression), ``invariant`` whether a discrepancy between two samples stays the
-same when both are shifted, ``lipschitz`` is a Lipschitz constant L of its gradient: the MMD flow lowers its energy at
-step sizes up to 2 / (3 L) (Arbel et al., 2019, arXiv 1906.04370).
 """
 
 from collections.abc import Callable
@@ -30,15 +25,36 @@ from wasserflow._core.errors import UserError
 from wasserflow._core.pairs import tiles
 from wasserflow.kernel.bandwidth import check_width
 
-__all__ = ["Custom", "Kernel", "Linear"]
+__all__ = ["Custom", "Kernel", "Linear", "as_kernel", "shown"]
 
 
 class Kernel:
-    """A symmetric function of two points; a subclass gives ``__call__``, and the sums where it knows better."""
+    """A symmetric function of two points; a subclass gives ``__call__``, and faster sums if it has them.
+
+    A polynomial kernel, which an MMD flow can follow:
+
+    .. code-block:: python
+
+        class Polynomial(wf.Kernel):
+            def __init__(self, degree: int) -> None:
+                self.degree = degree
+
+            def __call__(self, x: Tensor, y: Tensor) -> Tensor:  # (N, d), (M, d) -> (N, M)
+                return (1 + x @ y.T) ** self.degree
+
+
+        moved = wf.flow(x, wf.MMDField(y, Polynomial(3)), steps=500, step_size=0.01)
+
+    """
 
     definite = True
+    """Whether it is positive definite. The energy kernel is so on weights that sum to 0 only, which is enough for a
+    discrepancy, but not for KALE, DrMMD and Stein flows."""
     invariant = False
+    """Whether a discrepancy of two samples stays the same when both are shifted."""
     lipschitz = inf
+    """A Lipschitz constant L of its gradient, infinite if none is known: the MMD flow lowers its energy at step sizes
+    up to 2 / (3 L) (Arbel et al., 2019, arXiv 1906.04370)."""
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The Gram matrix ``k(x_i, y_j)``, with shape (N, M), of points (N, d) and (M, d)."""
@@ -77,8 +93,7 @@ class Kernel:
         return self
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({shown})"
+        return f"{type(self).__name__}({', '.join(f'{k}={shown(v)}' for k, v in vars(self).items() if v is not None)})"
 
     def __add__(self, other: "Kernel") -> "Kernel":
         from wasserflow.kernel.mixture import mix
@@ -115,7 +130,7 @@ class Linear(Kernel):
 
 
 class Custom(Kernel):
-    """A kernel of one's own.
+    """A custom kernel, given as a function.
 
     Args:
         function: ``function(x, y) -> (N, M)``, symmetric, made of differentiable torch operations.
@@ -130,3 +145,15 @@ class Custom(Kernel):
         if gram.shape != (len(x), len(y)):
             raise UserError(f"the kernel gave shape {tuple(gram.shape)} for {len(x)} and {len(y)} points")
         return gram
+
+
+def as_kernel(given: Kernel | Callable[[Tensor, Tensor], Tensor]) -> Kernel:
+    """The kernel itself, or a `Custom` one of a function that gives Gram matrices."""
+    return given if isinstance(given, Kernel) else Custom(given)
+
+
+def shown(value: object) -> str:
+    """A setting in a repr: numbers with the digits that a reader needs."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)

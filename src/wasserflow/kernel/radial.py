@@ -15,7 +15,7 @@ from torch import Tensor
 from wasserflow._core.errors import UserError
 from wasserflow._core.pairs import squared_distances, tiles
 from wasserflow.kernel.bandwidth import Bandwidth, check_width, resolve
-from wasserflow.kernel.base import Kernel
+from wasserflow.kernel.base import Kernel, shown
 
 __all__ = ["Energy", "Gaussian", "InverseMultiquadric", "Laplace", "Radial", "RationalQuadratic"]
 
@@ -105,10 +105,13 @@ class Gaussian(Radial):
 
     def __init__(self, bandwidth: Bandwidth | Sequence[float] = "median") -> None:
         several = isinstance(bandwidth, Sequence) and not isinstance(bandwidth, str)
-        self.widths: list[Any] = sorted(map(check_width, bandwidth), reverse=True) if several else []  # type: ignore
         self.bandwidth = None if several else check_width(bandwidth)  # type: ignore[arg-type]
+        self.widths: list[Any] = sorted(map(check_width, bandwidth), reverse=True) if several else []  # type: ignore
         if several and not self.widths:
             raise UserError("a Gaussian kernel needs at least one bandwidth")
+
+    def __repr__(self) -> str:
+        return f"Gaussian(bandwidth={shown(self.widths or self.bandwidth)})"
 
     def profile(self, s: Tensor) -> Tensor:
         """``sum_sigma exp(-s / (2 sigma^2))``."""
@@ -243,5 +246,7 @@ class Energy(Radial):
 
 def _root(s: Tensor, r: float = 1.0) -> Tensor:
     """``s^(r/2)`` whose derivatives are 0, not infinite, at 0."""
+    if not s.requires_grad:
+        return s.pow(r / 2)
     apart = s > 0
     return torch.where(apart, s, 1).pow(r / 2) * apart

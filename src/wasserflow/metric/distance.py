@@ -2,19 +2,21 @@ r"""Distances between two samples of feature vectors.
 
 Each asks how far the distributions behind ``a`` ``(N, d)`` and ``b`` ``(M, d)`` are from each other, through
 something different that both must share: mean and covariance (`frechet`), polynomial moments up to the third
-(`kernel_distance`), every one-dimensional shadow (`sliced_wasserstein`), all pairwise distances
+(`kernel_distance`), every one-dimensional projection (`sliced_wasserstein`), all pairwise distances
 (`energy_distance`), or the nearest neighbours (`log_chamfer`). Values are float64 whatever the features' type, and no
-array grows as ``N * M``: pairs are visited in tiles.
+array grows as ``N * M``: pairs are visited in parts.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from math import inf
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from wasserflow._core.pairs import squared_distances
+from wasserflow._core.pairs import STRIPE, stripes
+from wasserflow.discrepancy.mmd import mmd_squared
+from wasserflow.kernel.radial import Energy
 
 __all__ = [
     "Estimate",
@@ -24,15 +26,11 @@ __all__ = [
     "log_chamfer",
     "nearest",
     "sliced_wasserstein",
-    "tiles",
 ]
-
-TILE = 2**21
-"""Pairs visited at a time: 16 MB in float64."""
 
 
 class Estimate(NamedTuple):
-    """A figure, its standard error, and the least and greatest value that it can take."""
+    """A metric's value, its standard error, and the least and greatest value that it can take."""
 
     value: float
     error: float
@@ -99,12 +97,12 @@ def kernel_distance(a: Tensor, b: Tensor) -> Estimate:
     n, m, d = len(a), len(b), a.shape[1]
     within_a, within_b, across_a = a.new_zeros(n), b.new_zeros(m), a.new_zeros(n)
     across_b = b.new_zeros(m)
-    for rows in tiles(n, m):
+    for rows in stripes(n, m):
         gram = _cubic(a[rows], b, d)
         across_a[rows] = gram.sum(1)
         across_b += gram.sum(0)
     for x, sums in ((a, within_a), (b, within_b)):
-        for rows in tiles(len(x), len(x)):
+        for rows in stripes(len(x), len(x)):
             sums[rows] = _cubic(x[rows], x, d).sum(1)
         sums -= (x.square().sum(1) / d + 1) ** 3
     total_a, total_b, total = within_a.sum(), within_b.sum(), across_a.sum()
@@ -117,12 +115,12 @@ def kernel_distance(a: Tensor, b: Tensor) -> Estimate:
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, *, projections: int = 512, seed: int = 0) -> float:
-    r"""Sliced 2-Wasserstein distance: the root of the mean squared W2 between one-dimensional shadows.
+    r"""Sliced 2-Wasserstein distance: the root of the mean squared W2 between one-dimensional projections.
 
     .. math:: \Big( \frac{1}{L} \sum_{l=1}^{L} W_2^2(\theta_l^T a, \theta_l^T b) \Big)^{1/2},
               \qquad |\theta_l| = 1
 
-    Between shadows W2 is exact, for unequal counts too (the L2 distance between the quantile functions). No
+    Between projections W2 is exact, for unequal counts too (the L2 distance between the quantile functions). No
     factor makes up for the dimension: a translation by ``c`` is at the distance ``|c| / sqrt(d)``, exactly so
     when ``projections`` is a multiple of ``d``, because directions are drawn as random orthonormal bases.
 
@@ -149,10 +147,10 @@ def sliced_wasserstein(a: Tensor, b: Tensor, *, projections: int = 512, seed: in
     jumps = torch.cat([torch.arange(n, device=a.device) * m, torch.arange(m, device=a.device) * n]).unique()
     weight = torch.diff(jumps, append=jumps.new_tensor([n * m])).double() / (n * m)
     squared = 0.0
-    for block in directions.split(max(1, TILE // (n + m)), 1):
-        shadow_a = (a @ block).T.contiguous().sort(-1).values[:, jumps // m]
-        shadow_b = (b @ block).T.contiguous().sort(-1).values[:, jumps // n]
-        squared += ((shadow_a - shadow_b).square() @ weight).sum().item()
+    for block in directions.split(max(1, STRIPE // (n + m)), 1):
+        projected_a = (a @ block).T.contiguous().sort(-1).values[:, jumps // m]
+        projected_b = (b @ block).T.contiguous().sort(-1).values[:, jumps // n]
+        squared += ((projected_a - projected_b).square() @ weight).sum().item()
     return (squared / projections) ** 0.5
 
 
@@ -175,9 +173,7 @@ def energy_distance(x: Tensor, y: Tensor, weights: Tensor | None = None) -> floa
         Energy statistics: A class of statistics based on distances (Szekely and Rizzo, 2013).
     """
     x, y = _pair(x, y, least=2 if weights is None else 1)
-    q = x.new_full((len(x),), 1 / len(x))
-    p = y.new_full((len(y),), 1 / len(y)) if weights is None else weights.to(y)
-    return 2 * _distance(x, y, q, p) - _distance_within(x, q) - _distance_within(y, p)
+    return mmd_squared(x, y, Energy(), True, None if weights is None else weights.to(y)).item()
 
 
 def log_chamfer(x: Tensor, y: Tensor) -> float:
@@ -223,19 +219,12 @@ def nearest(x: Tensor, blocks: Iterable[Tensor]) -> Tensor:
     for block in blocks:
         y = block.double() - centre
         y2 = y.square().sum(1)
-        for rows in tiles(len(x), len(y)):
+        for rows in stripes(len(x), len(y)):
             relative, found = torch.addmm(y2[None], x[rows], y.T, alpha=-2).min(1)  # to |x|^2
             closer = (relative < least[rows]).nonzero().flatten()
             least[rows] = torch.minimum(least[rows], relative)
             distance[rows][closer] = (x[rows][closer] - y[found[closer]]).norm(dim=1)
     return distance
-
-
-def tiles(n: int, m: int) -> Iterator[slice]:
-    """Row ranges that cover ``n`` rows so that each tile of ``m`` columns has about `TILE` entries."""
-    height = max(1, TILE // max(m, 1))
-    for start in range(0, n, height):
-        yield slice(start, min(start + height, n))
 
 
 def _pair(a: Tensor, b: Tensor, least: int) -> tuple[Tensor, Tensor]:
@@ -254,16 +243,3 @@ def _root(x: Tensor) -> Tensor:
 def _cubic(x: Tensor, y: Tensor, d: int) -> Tensor:
     inner = (x @ y.T).div_(d).add_(1)
     return inner * inner.square()
-
-
-def _distance(x: Tensor, y: Tensor, q: Tensor, p: Tensor) -> float:
-    """Weighted mean of all distances; centred first, which keeps the matrix form of the squared distance accurate."""
-    x, y = x - x.mean(0), y - x.mean(0)
-    parts = (squared_distances(x[rows], y, ties=True).sqrt_() @ p @ q[rows] for rows in tiles(len(x), len(y)))
-    return sum(part.item() for part in parts)
-
-
-def _distance_within(x: Tensor, q: Tensor) -> float:
-    """Weighted mean of the distances between different points; 0 where one point has all the weight."""
-    different = 1 - (q @ q).item()
-    return _distance(x, x, q, q) / different if different > 0 else 0.0

@@ -22,8 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wasserflow._core.pairs import squared_distances
-from wasserflow.metric.distance import tiles
+from wasserflow._core.pairs import squared_distances, stripes
 
 __all__ = ["Manifold", "manifold", "radii"]
 
@@ -40,7 +39,7 @@ class Manifold(NamedTuple):
 def manifold(samples: Tensor, real: Tensor, *, k: int = 5) -> Manifold:
     """Precision, recall, density and coverage of samples against real points.
 
-    Memory stays bounded (tiles of the distance matrix); time is that of three products ``N x d x M``.
+    Memory stays bounded (stripes of the distance matrix); time is that of three products ``N x d x M``.
 
     Args:
         samples: Features, shape ``(M, d)``, M > k.
@@ -57,7 +56,7 @@ def manifold(samples: Tensor, real: Tensor, *, k: int = 5) -> Manifold:
     real_radius, sample_radius = radii(x, k=k) * (1 + 1e-9), radii(y, k=k) * (1 + 1e-9)
     inside, recalled, covered = 0, x.new_zeros(len(x), dtype=torch.bool), x.new_zeros(len(x), dtype=torch.bool)
     balls = 0
-    for rows in tiles(len(y), len(x)):
+    for rows in stripes(len(y), len(x)):
         squared = squared_distances(y[rows], x, ties=True)
         hit = squared <= real_radius
         inside += int(hit.any(1).sum())
@@ -85,7 +84,7 @@ def radii(x: Tensor, *, k: int = 5) -> Tensor:
     if len(x) <= k:
         raise ValueError(f"the {k}-th neighbour of {len(x)} points does not exist")
     radius = x.new_empty(len(x))
-    for rows in tiles(len(x), len(x)):
+    for rows in stripes(len(x), len(x)):
         # A point is its own nearest neighbour, so the k-th other one is the (k + 1)-th smallest.
         radius[rows] = squared_distances(x[rows], x, ties=True).topk(k + 1, largest=False, sorted=True).values[:, -1]
     return radius
