@@ -429,7 +429,7 @@ def test_a_zip_that_cannot_be_bounded_or_opened(tmp_path, method, flag, says):
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
 def test_a_bomb_in_an_archive_is_not_unpacked(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(archive, "LARGEST", 1 << 20)
+    monkeypatch.setattr(archive, "MOST_BYTES", 1 << 20)
     folder = fill(tmp_path / "a", pixels(N, 6, 6))
     (folder / "bomb.png").write_bytes(bytes((1 << 20) + 1))
     path = pack(folder, tmp_path / f"b{suffix}", "w" if suffix == ".zip" else "w:gz")

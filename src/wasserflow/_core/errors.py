@@ -6,7 +6,7 @@ turns both into its flags when it prints the message, so no flag is written belo
 """
 
 from collections.abc import Iterable
-from os.path import commonprefix
+from itertools import takewhile
 
 __all__ = ["UserError", "check_seed", "unknown"]
 
@@ -43,7 +43,8 @@ def check_seed(seed: int) -> None:
 
 def _similarity(a: str, b: str) -> float:
     """1 for equal words, falling with the edit distance relative to the longer one; a common start counts for more."""
-    return 1 - _edits(a, b) / max(len(a), len(b), 1) + 0.1 * min(len(commonprefix([a, b])), 4)
+    start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+    return 1 - _edits(a, b) / max(len(a), len(b), 1) + 0.1 * min(start, 4)
 
 
 def _edits(a: str, b: str) -> int:

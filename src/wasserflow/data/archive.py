@@ -18,7 +18,7 @@ from wasserflow._core.errors import UserError
 
 __all__ = ["BROKEN", "read_members", "zip_names"]
 
-LARGEST = 1 << 29  # bytes of one file: the largest picture that is ever decoded takes no more as a bitmap
+MOST_BYTES = 1 << 29  # bytes of one file: the largest picture that is ever decoded takes no more as a bitmap
 BROKEN = (zipfile.BadZipFile, EOFError, zlib.error, struct.error, ValueError, NotImplementedError)
 
 Name = tuple[str, ...]
@@ -44,7 +44,7 @@ def read_members(archive: Path, wanted: Callable[[Name], bool]) -> Iterator[tupl
             links += link
             if link or not wanted(name):
                 continue
-            if size > LARGEST:
+            if size > MOST_BYTES:
                 raise UserError(f"{archive}: {'/'.join(name)} unpacks to {size:,} bytes, which no picture needs.")
             yield name, read()
     except (*BROKEN, lzma.LZMAError, tarfile.TarError) as error:

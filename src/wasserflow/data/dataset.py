@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from math import log, prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from wasserflow._core.errors import UserError, unknown
 from wasserflow._core.settings import read_settings, settings
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["Dataset", "Form", "Split", "value_range"]
 
@@ -30,6 +33,8 @@ class Form:
         mean: Per column, in the data's units; None for images and for vectors taken as they are.
         std: Per column, like ``mean``.
         columns: Column names of a table.
+        container: What the data were handed over in: ``array`` (also for a name or a file), ``tensor`` or ``frame``, a
+            pandas DataFrame.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +43,12 @@ class Form:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     columns: tuple[str, ...] | None = None
+    container: str = "array"
+
+    @property
+    def noun(self) -> str:
+        """What samples are called: ``images``, ``rows`` of a table, or ``points``."""
+        return "images" if self.is_image else "points" if self.columns is None else "rows"
 
     @property
     def is_image(self) -> bool:
@@ -87,6 +98,32 @@ class Form:
         values = np.where(whole, np.rint(values), values).clip(ranges[:, 0], ranges[:, 1])
         return values.astype(types[0]) if len(types) == 1 else values
 
+    def to_user(self, samples: Tensor) -> np.ndarray | Tensor | pandas.DataFrame:
+        """Samples of model space in the data's own form, in the kind of object that the data were handed over in.
+
+        A DataFrame has the columns, in their order and types, and a fresh index.
+
+        Raises:
+            UserError: If a value is not finite, or pandas is absent and a DataFrame was handed over.
+        """
+        values = self.to_data(samples)
+        if self.container == "tensor":
+            return torch.from_numpy(values)
+        if self.container == "frame":
+            try:
+                import pandas
+            except ImportError as error:
+                raise UserError("these samples are rows of a DataFrame: pip install pandas.") from error
+            return pandas.DataFrame(self.to_columns(values))
+        return values
+
+    def to_columns(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of a table ``(N, d)`` as `to_data` returns it, by name and in their own types."""
+        width = self.shape[0]
+        names = self.columns or tuple(f"x{i}" for i in range(width))
+        kinds = self.dtypes if len(self.dtypes) == width else self.dtypes * width
+        return {name: _as_kind(values[:, i], kind) for i, (name, kind) in enumerate(zip(names, kinds, strict=True))}
+
     def to_picture(self, samples: Tensor) -> Tensor:
         """What a picture of samples of model space shows: images as they are, points in the data's units.
 
@@ -112,6 +149,7 @@ class Form:
         columns = [given for given in (form.mean, form.std, form.columns) if given is not None]
         if (
             form.layout not in ("ND", "NHW", "NHWC", "NCHW")
+            or form.container not in ("array", "tensor", "frame")
             or len(form.shape) != (1 if form.layout == "ND" else 3)
             or min(form.shape) < 1
             or len([np.dtype(name) for name in form.dtypes]) not in (1, form.shape[0])
@@ -175,6 +213,14 @@ def _check_drawn(samples: Tensor) -> None:
     """Raise a `UserError` if a value is not finite: no type of number or picture would show it."""
     if not samples.isfinite().all():
         raise UserError("the samples are not finite: the training diverged, train again with lower learning rates")
+
+
+def _as_kind(values: np.ndarray, kind: str) -> np.ndarray:
+    """Values as a column's own type, whole numbers kept within its range."""
+    dtype = np.dtype(kind)
+    if dtype.kind == "b":
+        return values > 0.5
+    return values.clip(*value_range(dtype)).astype(dtype)
 
 
 def value_range(kind: np.dtype) -> tuple[float, float]:

@@ -104,7 +104,7 @@ def read_digits() -> Raw:
 
     images, labels = load_digits(return_X_y=True)
     grey = np.rint(images.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
-    return Raw("digits", Part(grey, labels.astype(np.int64)), "NHW", ("uint8",), classes=TEN)
+    return Raw("digits", Part(grey, np.asarray(labels, np.int64)), "NHW", ("uint8",), classes=TEN)
 
 
 def _missing(known: NamedSet, folder: Path) -> list[str]:

@@ -44,6 +44,7 @@ class Raw:
         standardise: Whether vectors are to have mean 0 and variance 1 in model space.
         validation: Its own validation split, where it has one.
         fresh: Whether its parts share one array, which nobody else holds and may be rearranged.
+        container: As in `Form`.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Raw:
     standardise: bool = True
     validation: Part | None = None
     fresh: bool = False
+    container: str = "array"
 
     def order(self, columns: tuple[str, ...] | None, theirs: str) -> list[int]:
         """Where the columns that ``theirs`` has stand among these: by name where both have names.

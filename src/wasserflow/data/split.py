@@ -64,7 +64,7 @@ def finish(raw: Raw, source: str, size: int | None = None, skip_corrupt: bool = 
         if raw.standardise:
             transform = lambda block: (block - column_mean) / column_std  # noqa: E731
             mean, std = tuple(column_mean.tolist()), tuple(column_std.tolist())
-    form = Form(shape, raw.layout, raw.dtypes, mean, std, raw.columns)
+    form = Form(shape, raw.layout, raw.dtypes, mean, std, raw.columns, raw.container)
     if raw.fresh and transform is None:
         splits = _rearrange([train, validation, test])
     else:
@@ -110,8 +110,13 @@ def hold_out(count: int, stream: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fingerprint(form: Form, splits: list[Split]) -> str:
-    """SHA-256, in hexadecimal, over the form and over shapes, values and labels of the splits."""
-    digest = hashlib.sha256(json.dumps(form.to_json(), sort_keys=True).encode())
+    """SHA-256, in hexadecimal, over the form and over shapes, values and labels of the splits.
+
+    The container does not count: an array and a tensor of the same values are the same data.
+    """
+    known = form.to_json()
+    del known["container"]
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     for split in splits:
         for tensor in (split.x, split.label):
             digest.update(b"none" if tensor is None else f"{tensor.dtype}{tuple(tensor.shape)}".encode())
