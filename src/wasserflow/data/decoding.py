@@ -52,7 +52,7 @@ def decode_all(
             unusable.append(f"{'/'.join(name)} {picture}")
             if not skip_corrupt:
                 raise UserError(
-                    f"{source}: {unusable[0]}. Mend it, remove it, or leave all such out with --skip-corrupt."
+                    f"{source}: {unusable[0]}. Repair it, remove it, or leave all such images out with `skip_corrupt`."
                 )
             continue
         first = first or (name, picture.shape[1:])
@@ -60,7 +60,7 @@ def decode_all(
             (height, width), (high, wide) = first[1], picture.shape[1:]
             raise UserError(
                 f"{source} holds images of different sizes: {'/'.join(first[0])} has {width}x{height} "
-                f"pixels, {'/'.join(name)} has {wide}x{high}. Crop and resize all with --size N."
+                f"pixels, {'/'.join(name)} has {wide}x{high}. Crop and resize all with `size=N`."
             )
         rows[name] = pile.add(picture)  # a name that comes twice in an archive means its later content
     if unusable:

@@ -55,7 +55,7 @@ def finish(raw: Raw, source: str, size: int | None = None, skip_corrupt: bool = 
             shape = (shape[0], size, size)
     else:
         if size is not None:
-            raise UserError(f"{raw.name} holds vectors, not images: leave out the size {size}.")
+            raise UserError(f"{raw.name} holds vectors, not images: leave out `size={size}`.")
         for part in (raw.train, raw.test):
             if part is not None:
                 check_values(raw, part)
