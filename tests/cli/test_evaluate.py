@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,11 @@ def test_a_file_with_a_single_evaluation_is_taken_over_and_a_damaged_one_replace
         assert list(stored(digits)) == ["test/pixels"]
 
 
-def test_points(done, runs):
-    said = done("evaluate", runs / "ring", "-n", "500")
+def test_points(done, runs, here):
+    shutil.copytree(runs / "ring", here / "ring")
+    said = done("evaluate", "ring", "-n", "500")
     assert all(name in said for name in ("energy", "log_chamfer", "modes", "memorised"))
-    assert "test/coordinates" in stored(runs / "ring")
+    assert "test/coordinates" in stored(here / "ring")
 
 
 def test_the_ratio_loss_is_that_of_the_logit_on_new_data(digits):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from math import log, prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from wasserflow._core.settings import read_settings, settings
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Dataset", "Form", "Split", "value_range"]
+__all__ = ["Container", "Dataset", "Form", "Split", "value_range"]
+
+Container = Literal["array", "tensor", "frame"]
 
 
 @settings
@@ -43,7 +45,7 @@ class Form:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     columns: tuple[str, ...] | None = None
-    container: str = "array"
+    container: Container = "array"
 
     @property
     def noun(self) -> str:
@@ -149,7 +151,6 @@ class Form:
         columns = [given for given in (form.mean, form.std, form.columns) if given is not None]
         if (
             form.layout not in ("ND", "NHW", "NHWC", "NCHW")
-            or form.container not in ("array", "tensor", "frame")
             or len(form.shape) != (1 if form.layout == "ND" else 3)
             or min(form.shape) < 1
             or len([np.dtype(name) for name in form.dtypes]) not in (1, form.shape[0])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wasserflow._core.errors import UserError
+from wasserflow.data.dataset import Container
 
 __all__ = ["Part", "Raw", "encode_labels"]
 
@@ -57,7 +58,7 @@ class Raw:
     standardise: bool = True
     validation: Part | None = None
     fresh: bool = False
-    container: str = "array"
+    container: Container = "array"
 
     def order(self, columns: tuple[str, ...] | None, theirs: str) -> list[int]:
         """Where the columns that ``theirs`` has stand among these: by name where both have names.
