@@ -72,7 +72,8 @@ def compare(paths: Sequence[str | Path], out: str | Path = "comparison.html") ->
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).get_template("comparison.html")
     figure = BytesIO()
-    plot.overlaid(logs).savefig(figure, format="png", dpi=110)
+    nouns = {run.form.noun for run in runs.values()}
+    plot.overlaid(logs, nouns.pop() if len(nouns) == 1 else "samples").savefig(figure, format="png", dpi=110)
     text = page.render(
         costs=[(name, *_cost(run, logs[name])) for name, run in runs.items()],
         tables=_tables(evaluations),
