@@ -8,7 +8,7 @@ turns both into its flags when it prints the message, so no flag is written belo
 from collections.abc import Iterable
 from itertools import takewhile
 
-__all__ = ["UserError", "check_seed", "unknown"]
+__all__ = ["UserError", "check_seed", "install", "unknown"]
 
 ALIKE = 0.5
 """Similarity from which on a name is suggested."""
@@ -33,6 +33,11 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     these = f"Known: {', '.join(known)}" if known else "There is none here"
     return UserError(f"unknown {kind} {str(name)!r}.{hint} {these}.")
+
+
+def install(extra: str) -> str:
+    """The command lines that install an optional group of packages; the constraints keep torch as it is."""
+    return f"pip install 'wasserflow[{extra}]', or in a checkout pip install -c constraints.txt '.[{extra}]'"
 
 
 def check_seed(seed: int) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wasserflow.cli.sampling import parse
-from wasserflow.metric import Report, Row
+from wasserflow.metric import LOWER_IS_BETTER, Report, Row
 from wasserflow.run.evaluation import evaluate
 
 __all__ = ["print_report", "run"]
@@ -89,13 +89,13 @@ def print_report(report: Report, above: Sequence[Cells] = ()) -> None:
 
 def _print_columns(columns: dict[str, tuple[Row, ...]], console: Console) -> None:
     """The columns of a table, those that differ most from real data first."""
-    metrics = list(dict.fromkeys(row.name for rows in columns.values() for row in rows))
     found = {name: {row.name: row for row in rows} for name, rows in columns.items()}
+    metrics = [metric for metric in LOWER_IS_BETTER if any(metric in rows for rows in found.values())]
     worst = sorted(found, key=lambda name: -found[name]["ks"].value)[:MOST_COLUMNS]
     table = Table()
-    table.add_column(Text("column"))
+    table.add_column(Text("samples (real data)"))
     for metric in metrics:
-        table.add_column(Text(f"{metric} (real data)"), justify="right")
+        table.add_column(Text(metric), justify="right")
     for name in worst:
         cells = (found[name].get(metric) for metric in metrics)
         table.add_row(Text(name), *(Text(f"{c.value:.3g} ({c.reference:.3g})" if c else "") for c in cells))

@@ -103,30 +103,8 @@ def visible(source: Path, name: Name) -> bool:
 
 def _sort_out(source: Path, rows: dict[Name, int], pictures: np.ndarray) -> Raw:
     """Split and labels, as the names of the folders say."""
-    named = dict(sorted(rows.items()))
-    while len(tops := {n[0] for n in named}) == 1 and min(tops).lower() != "train" and all(len(n) > 1 for n in named):
-        named = {name[1:]: row for name, row in named.items()}
-    tops = {top.lower() for top in tops}
-    train, test, depth = named, {}, 0
-    # Next to other classes "train" is a class (of vehicles); alone or beside "test" it is a split.
-    others = tops - {"train", "test"}
-    if "train" in tops and ("test" in tops or others <= VALIDATION):
-        if others:
-            raise UserError(
-                f"{source} has train/{' and test/' if 'test' in tops else ''} at its top, and {min(others)} "
-                "beside: move that into one of them or elsewhere (validation is held out of train/)."
-            )
-        # Names stay whole: Train/a.png and train/a.png are two images.
-        train, test = ({n: row for n, row in named.items() if n[0].lower() == top} for top in ("train", "test"))
-        depth = 1
-    label, classes = None, None
-    if all(len(name) > depth + 1 for name in (*train, *test)):
-        folders = {row: name[depth] for name, row in (*train.items(), *test.items())}
-        (codes,), classes = encode_labels(f"the labels of {source}", np.array(list(folders.values())))
-        label = np.zeros(len(pictures), np.int64)
-        label[list(folders)] = codes
-    if classes is not None and len(classes) < 2:  # one class tells nothing apart
-        label, classes = None, None
+    train, test, depth = _split(source, _unwrapped(dict(sorted(rows.items()))))
+    label, classes = _labels(source, {**train, **test}, depth, len(pictures))
 
     def part(rows: dict[Name, int]) -> Part:
         return Part(pictures, label, np.fromiter(rows.values(), np.int64, len(rows)))
@@ -140,3 +118,44 @@ def _sort_out(source: Path, rows: dict[Name, int], pictures: np.ndarray) -> Raw:
         classes=classes,
         fresh=True,
     )
+
+
+def _unwrapped(named: dict[Name, int]) -> dict[Name, int]:
+    """The names without folders around everything, but for one called train."""
+    while len(tops := {name[0] for name in named}) == 1 and all(len(name) > 1 for name in named):
+        if min(tops).lower() == "train":
+            break
+        named = {name[1:]: row for name, row in named.items()}
+    return named
+
+
+def _split(source: Path, named: dict[Name, int]) -> tuple[dict[Name, int], dict[Name, int], int]:
+    """Training and test images, and how many folders of their names are the split."""
+    tops = {name[0].lower() for name in named}
+    # Beside other classes "train" is a class (of vehicles); alone or beside "test" it is a split.
+    others = tops - {"train", "test"}
+    if "train" not in tops or not ("test" in tops or others <= VALIDATION):
+        return named, {}, 0
+    if others:
+        raise UserError(
+            f"{source} has train/{' and test/' if 'test' in tops else ''} at its top, and {min(others)} beside: move "
+            "that into one of them or elsewhere (validation is held out of train/)."
+        )
+    # Names stay whole: Train/a.png and train/a.png are two images.
+    train, test = ({n: row for n, row in named.items() if n[0].lower() == top} for top in ("train", "test"))
+    return train, test, 1
+
+
+def _labels(
+    source: Path, named: dict[Name, int], depth: int, count: int
+) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+    """A label for each of ``count`` images, and the classes; None where no folders, or one alone, name them."""
+    if not all(len(name) > depth + 1 for name in named):
+        return None, None
+    folders = {row: name[depth] for name, row in named.items()}
+    (codes,), classes = encode_labels(f"the labels of {source}", np.array(list(folders.values())))
+    if len(classes) < 2:
+        return None, None
+    label = np.zeros(count, np.int64)
+    label[list(folders)] = codes
+    return label, classes

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wasserflow._core.errors import UserError
+from wasserflow._core.errors import UserError, install
 from wasserflow.data.decoding import Item, decode_all
 from wasserflow.data.image import decode
 from wasserflow.data.raw import Part, Raw
@@ -53,7 +53,7 @@ def _read_database(path: Path) -> Iterator[Item]:
     try:
         import lmdb
     except ImportError as error:
-        raise UserError("reading LSUN needs the package lmdb: pip install 'wasserflow[lmdb]'.") from error
+        raise UserError(f"reading LSUN needs the package lmdb: {install('lmdb')}.") from error
     file = path / "data.mdb"
     with file.open("rb"):  # the machine's own word where that is what fails
         pass

@@ -73,7 +73,8 @@ def curves(columns: Log, noun: str, equilibrium: float | None = 2 * log(2)) -> "
         if name in ("divergence", "logit"):
             axes.axhline(0, **LEVEL_LINE)
         if name == SPEED:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
+            brief(axes.yaxis)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=9, edgecolor="none")
     for axes in grid[-wide:]:

@@ -148,7 +148,7 @@ def _vectors(run: Run, model: Method, data: Any) -> Iterator[Picture | str]:
         yield f"{without}: {why}"
         return
     some = f", the first {plot.MOST_COLUMNS} of {columns} columns" if columns > plot.MOST_COLUMNS else ""
-    shows = f"{len(cloud):,} samples beside {len(known):,} points of the data{some}"
+    shows = f"{len(cloud):,} samples beside {len(known):,} {run.form.noun} of the data{some}"
     yield figure(beside, shows, draw(cloud, known, run.form.columns))
 
 
