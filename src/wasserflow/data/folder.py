@@ -1,7 +1,7 @@
-"""A folder of images, or the same inside an archive, which is read from end to end and never unpacked.
+"""A folder or an archive of images; archives are read from start to end and never unpacked.
 
-What the names of folders say: ``train/`` and ``test/`` at the top, in capitals or not, are the split, the first folders
-below are classes. A single folder around everything says nothing.
+Folders ``train/`` and ``test/`` at the top, in capitals or not, are the split, and the first folders below are classes.
+A single folder around everything has no meaning.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def read_folder(path: Path, size: int | None, skip_corrupt: bool) -> Raw:
 
     Args:
         path: The folder.
-        size: Side of the square to crop and resize to; None where all have one size already.
-        skip_corrupt: Leave out what cannot be decoded.
+        size: Side of the square to crop and resize to; None if all have one size already.
+        skip_corrupt: Leave out images that cannot be decoded.
 
     Returns:
-        The images in the order of their names, grey where all are grey; labels; the split.
+        The images in the order of their names, grey if all are grey; labels; the split.
 
     Raises:
-        UserError: It is empty, mixed or a run, its images differ in size, or one is corrupt.
+        UserError: If it is empty, mixed or a run, its images differ in size, or one is corrupt.
     """
     if (path / "config.json").is_file() and ((path / "log.jsonl").exists() or (path / "checkpoint").exists()):
         raise UserError(f"{path} is a wasserflow run, not data: give a folder of images.")
@@ -66,10 +66,10 @@ def read_archive(path: Path, size: int | None, skip_corrupt: bool) -> Raw:
 
 
 def walk(root: Path) -> list[Name]:
-    """The visible files below a folder, in order; all are images.
+    """The visible files below a folder, in order; all must be images.
 
     Raises:
-        UserError: One is not.
+        UserError: If one is not an image.
     """
 
     def fail(error: OSError) -> None:
@@ -78,7 +78,7 @@ def walk(root: Path) -> list[Name]:
     seen: set[str] = set()
     names: list[Name] = []
     for folder, folders, files in os.walk(root, onerror=fail, followlinks=True):
-        if os.path.realpath(folder) in seen:  # a link back up would go round for ever
+        if os.path.realpath(folder) in seen:  # a link to a parent would loop for ever
             folders.clear()
             continue
         seen.add(os.path.realpath(folder))
@@ -93,7 +93,7 @@ def _read(source: Path, items: Iterable[Item], size: int | None, skip_corrupt: b
 
 
 def visible(source: Path, name: Name) -> bool:
-    """Whether a file is not hidden; then it must be an image."""
+    """Whether a file is not hidden; raises a `UserError` if it is neither hidden nor an image."""
     if any(part.startswith(".") or part.lower() in HIDDEN for part in name):
         return False
     if not name[-1].lower().endswith(IMAGES):

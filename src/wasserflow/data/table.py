@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["is_frame", "read_csv", "read_frame", "read_parquet"]
 
 EXACT = 1024
-"""Steps of double precision, at the largest number of a column, that its range must have."""
+"""Steps of double precision, at the largest number of a column, that its range must span."""
 
 
 def read_csv(path: Path) -> Raw:
-    """A table separated by commas, whose first row names the columns.
+    """A comma-separated table whose first row names the columns.
 
     Args:
         path: The file.
@@ -33,7 +33,7 @@ def read_csv(path: Path) -> Raw:
         Its rows as float64 vectors.
 
     Raises:
-        UserError: It has no header, or a column is not made of numbers throughout.
+        UserError: If it has no header, or a column does not consist of numbers.
     """
     import pyarrow as pa
     from pyarrow import csv
@@ -53,7 +53,7 @@ def read_csv(path: Path) -> Raw:
 
 
 def read_parquet(path: Path) -> Raw:
-    """A parquet file; as `read_csv` otherwise. The index of a table that pandas wrote is no column."""
+    """A parquet file, as `read_csv` reads a .csv file. The index of a table that pandas wrote is no column."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -73,7 +73,7 @@ def read_parquet(path: Path) -> Raw:
 
 
 def is_frame(source: object) -> TypeGuard[pandas.DataFrame]:
-    """Whether a source is a DataFrame of pandas, which is not imported for the answer."""
+    """Whether a source is a pandas DataFrame; pandas is not imported for this."""
     module = sys.modules.get("pandas")
     return module is not None and isinstance(source, module.DataFrame)
 
@@ -102,7 +102,7 @@ def _from_table(table: pa.Table, source: str) -> Raw:
     values = np.empty((table.num_rows, table.num_columns), np.float64)
     for index, name in enumerate(table.column_names):
         values[:, index] = _numbers(table.column(index), name, source)
-    exact = pa.types.is_decimal  # such numbers become floating-point
+    exact = pa.types.is_decimal  # decimals become floating-point
     dtypes = tuple("float64" if exact(f.type) else np.dtype(f.type.to_pandas_dtype()).name for f in table.schema)
     return Raw(source, Part(values), "ND", dtypes, columns=tuple(table.column_names))
 
@@ -127,9 +127,7 @@ def _numbers(column: pa.ChunkedArray, name: str, source: str) -> np.ndarray:
     if whole.dtype.kind in "iuO" and np.ptp(values) < EXACT * np.spacing(np.abs(values).max()):  # O: decimals
         least = whole.min()
         if least != whole.max():
-            raise UserError(
-                f"{where} varies little around {least}, beyond what floats can tell apart: take {least} off."
-            )
+            raise UserError(f"{where} varies little around {least}, beyond the precision of floats: subtract {least}.")
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise UserError(f"{where} holds {values[bad[0]]} in row {bad[0] + 1}: fill it in or leave the row out.")
