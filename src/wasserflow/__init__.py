@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from wasserflow.discrepancy.two_sample import energy_distance as energy_distance
     from wasserflow.discrepancy.two_sample import kale as kale
     from wasserflow.discrepancy.two_sample import mmd_squared as mmd_squared
+    from wasserflow.divergence import Map as Map
     from wasserflow.divergence import define_map as define_map
     from wasserflow.field.base import Field as Field
     from wasserflow.field.known_ratio import RatioField as RatioField
@@ -28,14 +29,18 @@ if TYPE_CHECKING:
     from wasserflow.kernel.base import Kernel as Kernel
     from wasserflow.method import DMMD as DMMD
     from wasserflow.method import VAPO as VAPO
+    from wasserflow.method import Method as Method
     from wasserflow.method import MonoFlow as MonoFlow
     from wasserflow.method import ResidualFlow as ResidualFlow
     from wasserflow.method import VGrow as VGrow
+    from wasserflow.path import Path as Path
     from wasserflow.ratio import define_loss as define_loss
     from wasserflow.run.comparison import compare as compare
     from wasserflow.run.density import detect as detect
     from wasserflow.run.density import log_density as log_density
     from wasserflow.run.evaluation import evaluate as evaluate
+    from wasserflow.run.fitted import Fitted as Fitted
+    from wasserflow.run.fitted import fit as fit
     from wasserflow.run.launch import resume as resume
     from wasserflow.run.launch import train as train
     from wasserflow.run.plots import plot_run as plot_run
@@ -47,7 +52,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "_core.errors": ("UserError",),
     "discrepancy.two_sample": ("energy_distance", "kale", "mmd_squared"),
-    "divergence": ("define_map",),
+    "divergence": ("Map", "define_map"),
     "field.base": ("Field",),
     "field.known_ratio": ("RatioField",),
     "field.learned_ratio": ("LearnedRatioField",),
@@ -55,11 +60,13 @@ _HOMES = {
     "field.of_score": ("KSDField", "SVGDField"),
     "flows": ("Diverged", "flow"),
     "kernel.base": ("Kernel",),
-    "method": ("DMMD", "VAPO", "MonoFlow", "ResidualFlow", "VGrow"),
+    "method": ("DMMD", "VAPO", "Method", "MonoFlow", "ResidualFlow", "VGrow"),
+    "path": ("Path",),
     "ratio": ("define_loss",),
     "run.comparison": ("compare",),
     "run.density": ("detect", "log_density"),
     "run.evaluation": ("evaluate",),
+    "run.fitted": ("Fitted", "fit"),
     "run.launch": ("resume", "train"),
     "run.plots": ("plot_run",),
     "run.samples": ("load", "sample"),

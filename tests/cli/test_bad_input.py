@@ -447,17 +447,17 @@ def test_a_record_that_is_none(refused, digits, text):
         ("method", "vgrw", "unknown method 'vgrw'. Did you mean vgrow?"),
         ("method", [], "unknown method"),
         ("config", [], "config is []"),
-        ("config.pool", None, "config.pool is missing"),
+        ("config.flow.pool", None, "config.flow.pool is missing"),
         ("config.glow", 1, "config.glow is unknown to this version"),
-        ("config.width", "4", "config.width is '4'"),
-        ("config.width", -1, "--width must be a finite number above 0"),
-        ("config.width", 5, "do not fit this run's config.json"),
-        ("config.network", "no", "unknown network 'no'"),
-        ("config.optimizer", "sgd", "config.optimizer is 'sgd'"),
-        ("config.betas", [0.5], "config.betas is [0.5]"),
-        ("config.halve_lr_at", ["x"], "config.halve_lr_at is ['x']"),
-        ("config.clamp", 1, "config.clamp is 1"),
-        ("config.divergence", "no", "unknown divergence or map 'no'"),
+        ("config.networks.width", "4", "config.networks.width is '4'"),
+        ("config.networks.width", -1, "--width must be a finite number above 0"),
+        ("config.networks.width", 5, "do not fit this run's config.json"),
+        ("config.networks.network", "no", "unknown network 'no'"),
+        ("config.optimiser.optimizer", "sgd", "config.optimiser.optimizer is 'sgd'"),
+        ("config.optimiser.betas", [0.5], "config.optimiser.betas is [0.5]"),
+        ("config.optimiser.halve_lr_at", ["x"], "config.optimiser.halve_lr_at is ['x']"),
+        ("config.flow.clamp", 1, "config.flow.clamp is 1"),
+        ("config.flow.divergence", "no", "unknown divergence or map 'no'"),
         ("form", {}, "form.columns is missing"),
         ("form.shape", [1, 8], "form contradicts itself"),
         ("form.shape", [1, -8, 8], "form contradicts itself"),
@@ -518,7 +518,7 @@ def test_a_checkpoint_without_its_optimiser(refused, digits):
 
 def test_an_optimiser_of_another_kind(refused, digits):
     file = digits / "config.json"
-    file.write_text(json.dumps(_edit("config.optimizer", "rmsprop")(json.loads(file.read_text()))))
+    file.write_text(json.dumps(_edit("config.optimiser.optimizer", "rmsprop")(json.loads(file.read_text()))))
     assert "the optimisers' state in" in refused("resume", digits, "--images", "999")
 
 

@@ -73,8 +73,8 @@ def test_answers_before_torch_is_loaded():
     [
         ("vgrow", ["--pool", "1", "--inner-steps", "1"]),
         ("vgrow", ["--divergence", "alpha:-0.5", "--ratio-loss", "least-squares", "--penalty-kind", "weighted"]),
-        ("monoflow", ["--h", "arcsinh", "--shift", "3"]),
-        ("monoflow", ["--h", "alpha:1.5", "--ratio-loss", "f-gan:kl", "--penalty-kind", "one-centred"]),
+        ("monoflow", ["--divergence", "arcsinh", "--shift", "3"]),
+        ("monoflow", ["--divergence", "alpha:1.5", "--ratio-loss", "f-gan:kl", "--penalty-kind", "one-centred"]),
         ("residual", ["--ratio-steps", "1", "--maps", "2", "--pool", "2"]),
     ],
 )
@@ -85,7 +85,7 @@ def test_train(done, method, extra, data):
     assert "wasserflow sample new/r -n 64 --out grid.png" in said
     record = json.loads(Path("new/r/config.json").read_text())
     assert (record["method"], record["seed"], record["budget"]["images"]) == (method, 3, 64)
-    assert record["config"]["width"] == 4
+    assert record["config"]["networks"]["width"] == 4
     assert list(Path("new/r/samples").iterdir())
     assert json.loads(Path("new/r/log.jsonl").read_text().splitlines()[-1])["images"] >= 64
 
@@ -137,7 +137,7 @@ def test_residual_flow_states_what_a_sample_costs(done):
 
 def test_a_map_of_ones_own_is_found_by_its_name(done, refused):
     wf.define_map("gentle", lambda d: d + torch.tanh(d) / 2)
-    model = wf.MonoFlow.for_shape((2,), h="gentle", width=4, batch=16)
+    model = wf.MonoFlow.for_shape((2,), divergence="gentle", width=4, batch=16)
     wf.train(model, "ring", budget=wf.Budget(images=32), out="r")
     done("resume", "r", "--images", "64")
     config = Path("r/config.json")

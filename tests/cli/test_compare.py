@@ -55,7 +55,7 @@ def evaluated(done, runs):
     stored["test/classifier"]["images"] = 12_345
     (two / "metrics.json").write_text(json.dumps(stored))
     record = json.loads((two / "config.json").read_text())
-    record["config"]["divergence"] = "js"
+    record["config"]["flow"]["divergence"] = "js"
     (two / "config.json").write_text(json.dumps(record))
     return one, two
 

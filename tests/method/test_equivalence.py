@@ -51,7 +51,7 @@ def generator_step(model):
 @pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.name)
 @pytest.mark.parametrize("step_size", [0.5, 2.0])
 def test_vgrow_with_one_step_of_each_kind_is_the_gan(row, step_size):
-    gan = MonoFlow.for_shape(SHAPE, h=row.name, **SETTINGS)
+    gan = MonoFlow.for_shape(SHAPE, divergence=row.name, **SETTINGS)
     flow = VGrow.for_shape(
         SHAPE, divergence=row.name, pool=1, inner_steps=1, step_size=step_size, clamp=False, **SETTINGS
     )
@@ -64,7 +64,7 @@ def test_vgrow_with_one_step_of_each_kind_is_the_gan(row, step_size):
 
 
 def test_two_particle_steps_are_no_longer_the_gan():
-    gan = MonoFlow.for_shape(SHAPE, h="logd", **SETTINGS)
+    gan = MonoFlow.for_shape(SHAPE, divergence="logd", **SETTINGS)
     flow = VGrow.for_shape(SHAPE, divergence="logd", pool=1, inner_steps=2, step_size=1.0, clamp=False, **SETTINGS)
     flow.load_state_dict(gan.state_dict())
     assert not torch.allclose(generator_step(flow)[0], generator_step(gan)[0], rtol=1e-2)

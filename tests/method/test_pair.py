@@ -48,8 +48,8 @@ def test_paper_recipe_makes_a_model(method, shape):
 
 
 def test_paper_recipe_on_vectors():
-    assert VGrow.for_shape((5,), recipe="paper").config.latent == 5
-    with pytest.raises(UserError, match="no generator on vectors"):
+    assert VGrow.for_shape((5,), recipe="paper").config.networks.latent == 5
+    with pytest.raises(UserError, match="the recipe paper is for images"):
         MonoFlow.for_shape((5,), recipe="paper")
     for name in ("ept", "pg"):
         with pytest.raises(UserError, match="is for images"):
@@ -72,12 +72,12 @@ def test_ept_recipe_is_the_least_squares_flow_without_normalisation():
     model = VGrow.for_shape((3, 32, 32), recipe="ept")
     assert model.ratio_loss.name == "least-squares"
     assert not any("norm" in name or "parametrizations" in name for name in model.state_dict())
-    assert model.config.pool * model.config.batch == 1000
+    assert model.config.flow.pool * model.config.batch == 1000
 
 
 def test_pg_recipe_penalises_between_data_and_particles():
     model = VGrow.for_shape((1, 28, 28), recipe="pg", width=8)
-    assert model.config.penalty_kind == "one-centred"
+    assert model.config.ratio.penalty_kind == "one-centred"
     assert model.sample(2).shape == (2, 1, 28, 28)
 
 
@@ -130,19 +130,19 @@ def test_same_seed_same_weights_and_no_global_effect():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch": 0}, "--batch must be"),
-        ({"penalty": float("nan")}, "--penalty"),
-        ({"lr_generator": float("inf")}, "--lr-generator"),
-        ({"halve_lr_at": (200, 100)}, "--halve-lr-at must be growing"),
-        ({"halve_lr_at": (-1,)}, "--halve-lr-at must be growing"),
-        ({"latent": -3}, "--latent"),
-        ({"lr_logit": 0.0}, "--lr-logit"),
-        ({"step_size": -1.0}, "--step-size"),
-        ({"penalty": -1.0}, "--penalty"),
-        ({"ema": -1}, "--ema"),
-        ({"betas": (0.5, 1.0)}, "--betas"),
-        ({"fit_epochs": ()}, "--fit-epochs"),
-        ({"fit_epochs": (1, 2)}, "--fit-epochs"),
+        ({"batch": 0}, "`batch` must be"),
+        ({"penalty": float("nan")}, "`penalty`"),
+        ({"lr_generator": float("inf")}, "`lr_generator`"),
+        ({"halve_lr_at": (200, 100)}, "`halve_lr_at` must be growing"),
+        ({"halve_lr_at": (-1,)}, "`halve_lr_at` must be growing"),
+        ({"latent": -3}, "`latent`"),
+        ({"lr_logit": 0.0}, "`lr_logit`"),
+        ({"step_size": -1.0}, "`step_size`"),
+        ({"penalty": -1.0}, "`penalty`"),
+        ({"ema": -1}, "`ema`"),
+        ({"betas": (0.5, 1.0)}, "`betas`"),
+        ({"fit_epochs": ()}, "`fit_epochs`"),
+        ({"fit_epochs": (1, 2)}, "`fit_epochs`"),
         ({"divergence": "jeffrey"}, "Did you mean jeffreys"),
         ({"network": "resnt"}, "Did you mean resnet"),
         ({"stepsize": 1.0}, "Did you mean step_size"),
@@ -150,8 +150,8 @@ def test_same_seed_same_weights_and_no_global_effect():
         ({"ratio_loss": "logistc"}, "Did you mean logistic"),
         ({"penalty_kind": "r2"}, "unknown penalty kind"),
         ({"divergence": "alpha:q"}, "needs a number"),
-        ({"phase": 100}, "needs --network pg"),
-        ({"phase": -1, "network": "pg"}, "--phase"),
+        ({"phase": 100}, "needs `network='pg'`"),
+        ({"phase": -1, "network": "pg"}, "`phase`"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -161,30 +161,30 @@ def test_bad_settings(settings, message):
 
 def test_bad_h():
     with pytest.raises(UserError, match="Did you mean arcsinh"):
-        MonoFlow.for_shape((2,), h="arcsin")
+        MonoFlow.for_shape((2,), divergence="arcsin")
 
 
 def test_bad_shift():
     for wrong in (math.nan, math.inf, 1e38, -21.0):
-        with pytest.raises(UserError, match="--shift must lie between -20 and 20"):
+        with pytest.raises(UserError, match="`shift` must lie between -20 and 20"):
             MonoFlow.for_shape((2,), shift=wrong)
 
 
 def test_vectors_are_not_clamped():
-    with pytest.raises(UserError, match="--clamp keeps the values of images"):
+    with pytest.raises(UserError, match="`clamp` keeps the values of images"):
         VGrow.for_shape((2,), clamp=True)
     VGrow.for_shape((1, 4, 4), clamp=True, width=4)
 
 
 def test_whole_numbers_are_rates_too():
-    assert VGrow.for_shape((2,), betas=(0, 0.9)).config.betas == (0.0, 0.9)
+    assert VGrow.for_shape((2,), betas=(0, 0.9)).config.optimiser.betas == (0.0, 0.9)
     model = MonoFlow.for_shape((2,), betas=(0, 0.9), lr_logit=1)
-    assert {type(beta) for beta in model.config.betas} == {float}
+    assert {type(beta) for beta in model.config.optimiser.betas} == {float}
     model.optimizers()
 
 
 def test_image_networks_refuse_vectors():
-    with pytest.raises(UserError, match="--network mlp"):
+    with pytest.raises(UserError, match="network.*mlp"):
         VGrow.for_shape((2,), network="dcgan")
 
 
@@ -213,7 +213,7 @@ def test_particles_flow_along_the_field_of_a_model():
     """Along a short enough step of the field, log p/q rises for every particle."""
     import wasserflow as wf
 
-    for model in (VGrow.for_shape((2,), divergence="jeffreys"), MonoFlow.for_shape((2,), h="arcsinh")):
+    for model in (VGrow.for_shape((2,), divergence="jeffreys"), MonoFlow.for_shape((2,), divergence="arcsinh")):
         x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
         moved = wf.flow(x, model.field, steps=5, step_size=1e-2)
         assert (model.log_ratio(moved) > model.log_ratio(x)).all()

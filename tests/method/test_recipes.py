@@ -2,20 +2,21 @@
 
 import pytest
 
+from wasserflow._core.settings import leaves
 from wasserflow.method import MonoFlow, VGrow
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 
 
 def settings(method, name, shape, *names):
-    config = method.recipe(name, shape)
-    return tuple(getattr(config, field) for field in names)
+    config = leaves(method.recipe(name, shape))
+    return tuple(config[field] for field in names)
 
 
 def loops(config, field):
     """Milestones in outer loops: each sees a batch of data per step of the logit."""
-    per_loop = config.batch * config.inner_steps * config.ratio_steps
-    return [images / per_loop for images in getattr(config, field)]
+    per_loop = config.batch * config.flow.inner_steps * config.flow.ratio_steps
+    return [images / per_loop for images in leaves(config)[field]]
 
 
 @pytest.mark.parametrize(("name", "batch", "pool"), [("paper", 64, 20), ("ept", 100, 10)])
@@ -35,10 +36,10 @@ def test_vgrow_moves_a_pool_and_fits_it(name, batch, pool, shape):
 def test_vgrow_has_the_schedule_meant_for_each_data_set(shape, fit_at, halved_at):
     """The authors' code gives CIFAR-10 the epochs of MNIST, by a condition that always holds; not so here."""
     paper, ept = (VGrow.recipe(name, shape) for name in ("paper", "ept"))
-    assert paper.fit_epochs == (5, 10, 15, 20)
+    assert paper.flow.fit_epochs == (5, 10, 15, 20)
     assert loops(paper, "fit_epochs_at") == fit_at
     assert loops(paper, "halve_lr_at") == halved_at
-    assert (ept.fit_epochs, ept.fit_epochs_at) == ((20,), ())
+    assert (ept.flow.fit_epochs, ept.flow.fit_epochs_at) == ((20,), ())
     assert loops(ept, "halve_lr_at") == halved_at
 
 
@@ -51,24 +52,24 @@ def test_the_variants_differ_in_ratio_and_networks():
 def test_vgrow_in_the_plane():
     """Batches of 1,000, one step of length 1 of each kind, uniform latents, one layer of 256 units, an average."""
     config = VGrow.recipe("paper", (2,))
-    assert (config.batch, config.pool, config.inner_steps, config.ratio_steps) == (1000, 1, 1, 1)
-    assert config.fit_epochs == (1,)
-    assert (config.latent, config.prior, config.network, config.width) == (2, "uniform", "shallow", 256)
-    assert (config.optimizer, config.lr_logit, config.lr_generator, config.betas) == ("adam", 1e-3, 1e-3, (0.0, 0.99))
-    assert (config.penalty, config.step_size, config.halve_lr_at) == (0, 1, ())
-    assert 0.5 ** (config.batch / config.ema) == pytest.approx(0.99, abs=1e-3)
+    assert (config.batch, config.flow.pool, config.flow.inner_steps, config.flow.ratio_steps) == (1000, 1, 1, 1)
+    assert config.flow.fit_epochs == (1,)
+    assert (config.networks.latent, config.networks.prior, config.networks.network, config.networks.width) == (2, "uniform", "shallow", 256)
+    assert (config.optimiser.optimizer, config.optimiser.lr_logit, config.optimiser.lr_generator, config.optimiser.betas) == ("adam", 1e-3, 1e-3, (0.0, 0.99))
+    assert (config.ratio.penalty, config.flow.step_size, config.optimiser.halve_lr_at) == (0, 1, ())
+    assert 0.5 ** (config.batch / config.optimiser.ema) == pytest.approx(0.99, abs=1e-3)
 
 
 @pytest.mark.parametrize("shape", [GREY, COLOUR])
 def test_progressive_growing(shape):
     """At 32 pixels: batches of 64, 512 latents, Adam (0, 0.99) at 1e-3, the one-centred penalty, 0.99 per step."""
     config = VGrow.recipe("pg", shape)
-    assert (config.batch, config.latent, config.prior, config.network, config.width) == (64, 512, "normal", "pg", 256)
-    assert (config.pool, config.inner_steps, config.ratio_steps, config.fit_epochs) == (1, 1, 1, (1,))
-    assert (config.optimizer, config.lr_logit, config.lr_generator, config.betas) == ("adam", 1e-3, 1e-3, (0.0, 0.99))
-    assert (config.penalty_kind, config.penalty, config.penalty_every) == ("one-centred", 1, 1)
-    assert (config.step_size, config.clamp, config.halve_lr_at) == (1, False, ())
-    assert 0.5 ** (config.batch / config.ema) == pytest.approx(0.99, abs=1e-3)
+    assert (config.batch, config.networks.latent, config.networks.prior, config.networks.network, config.networks.width) == (64, 512, "normal", "pg", 256)
+    assert (config.flow.pool, config.flow.inner_steps, config.flow.ratio_steps, config.flow.fit_epochs) == (1, 1, 1, (1,))
+    assert (config.optimiser.optimizer, config.optimiser.lr_logit, config.optimiser.lr_generator, config.optimiser.betas) == ("adam", 1e-3, 1e-3, (0.0, 0.99))
+    assert (config.ratio.penalty_kind, config.ratio.penalty, config.ratio.penalty_every) == ("one-centred", 1, 1)
+    assert (config.flow.step_size, config.flow.clamp, config.optimiser.halve_lr_at) == (1, False, ())
+    assert 0.5 ** (config.batch / config.optimiser.ema) == pytest.approx(0.99, abs=1e-3)
 
 
 @pytest.mark.parametrize("method", [VGrow, MonoFlow])

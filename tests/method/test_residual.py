@@ -57,7 +57,7 @@ def test_a_map_is_its_euler_steps(network):
     field = RatioField(model.logit, model.map)  # the last map's logit is the logit as it stands
     expected = x
     for _ in range(2):
-        expected = expected + model.config.step_size * field(expected)
+        expected = expected + model.config.flow.step_size * field(expected)
     torch.testing.assert_close(model.residual_map(0, x), expected)
 
 
@@ -85,7 +85,7 @@ def test_field_and_log_ratio_are_those_of_the_last_map():
     x = torch.randn(5, 2, generator=torch.Generator().manual_seed(2))
     moved = x
     for _ in range(2):
-        moved = moved + model.config.step_size * model.field(moved)
+        moved = moved + model.config.flow.step_size * model.field(moved)
     torch.testing.assert_close(moved, model.residual_map(2, x))
     kept = model.maps[2]
     torch.testing.assert_close(model.log_ratio(x), model.log_ratio(x))
@@ -146,7 +146,7 @@ def test_maps_keep_all_that_an_image_network_needs(network):
     with torch.no_grad():
         model.logit.train()(x)
         model.maps[1] = model._weights()
-    expected = x + model.config.step_size * RatioField(model.logit.eval(), model.map)(x)
+    expected = x + model.config.flow.step_size * RatioField(model.logit.eval(), model.map)(x)
     torch.nn.init.normal_(next(iter(model.logit.parameters())))
     torch.testing.assert_close(model.residual_map(1, x), expected)
 
@@ -160,5 +160,5 @@ def test_particles_reach_the_data():
 
 @pytest.mark.parametrize(("name", "value"), [("maps", 0), ("map_steps", -1), ("ratio_steps", 0), ("pool", 0)])
 def test_bad_settings(name, value):
-    with pytest.raises(UserError, match=f"--{name.replace('_', '-')}"):
+    with pytest.raises(UserError, match=f"`{name}`"):
         wf.ResidualFlow.for_shape((2,), **{name: value})

@@ -200,21 +200,21 @@ def test_budgets():
     assert Budget(cpu_minutes=2).done(Progress(cpu_seconds=60)) == 0.5
     with pytest.raises(UserError, match="needs a budget"):
         Budget()
-    with pytest.raises(UserError, match="--minutes must be"):
+    with pytest.raises(UserError, match="`minutes` must be"):
         Budget(minutes=-1)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Budget(images=1e5), "--images must be of type"),  # pyright: ignore[reportArgumentType]
-        (lambda: Budget(images=np.int64(64)), "--images must be of type"),  # pyright: ignore[reportArgumentType]
+        (lambda: Budget(images=1e5), "`images` must be of type"),  # pyright: ignore[reportArgumentType]
+        (lambda: Budget(images=np.int64(64)), "`images` must be of type"),  # pyright: ignore[reportArgumentType]
         (lambda: VGrow.for_shape((2,), optimizer="sgd"), "unknown optimizer 'sgd'"),
         (lambda: VGrow.for_shape((2,), prior="gaussian"), "unknown prior 'gaussian'"),
-        (lambda: VGrow.for_shape((2,), ema=1e4), "--ema must be of type int, not 10000.0"),
-        (lambda: VGrow.for_shape((2,), betas=(0.5,)), "--betas must be of type"),
+        (lambda: VGrow.for_shape((2,), ema=1e4), "`ema` must be of type int, not 10000.0"),
+        (lambda: VGrow.for_shape((2,), betas=(0.5,)), "`betas` must be of type"),
         (lambda: DMMD.for_shape((2,), weighting="equally"), "Did you mean equal"),
-        (lambda: DMMD.for_shape((2,)).sample(4, particles=8.0), "--particles must be of type int"),
+        (lambda: DMMD.for_shape((2,)).sample(4, particles=8.0), "`particles` must be of type int"),
     ],
 )
 def test_settings_that_a_run_could_not_be_read_back_with_are_refused(make, message):

@@ -6,16 +6,40 @@ caller, a flag and an error message need a field's own name only. pydantic does 
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_args, get_origin
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import CoreSchema, core_schema
 
 from wasserflow._core.errors import UserError, unknown
 
-__all__ = ["Count", "Decay", "NonNegative", "Positive", "Share", "leaves", "read_settings", "settings", "with_leaves"]
+__all__ = [
+    "Count",
+    "Decay",
+    "Milestones",
+    "Name",
+    "NonNegative",
+    "Positive",
+    "Share",
+    "Whole",
+    "groups",
+    "leaves",
+    "read_settings",
+    "settings",
+    "with_leaves",
+]
+
+
+def _growing(images: tuple[int, ...]) -> tuple[int, ...]:
+    if any(a >= b for a, b in pairwise((0, *images))):
+        raise ValueError("must be growing numbers of images above 0")
+    return images
+
 
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
@@ -23,9 +47,48 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 Decay = Annotated[float, Interval(ge=0, lt=1)]
 """A decay rate of a moving average, as Adam's betas are."""
 Count = Annotated[int, Gt(0)]
+Whole = Annotated[int, Ge(0)]
+Milestones = Annotated[tuple[int, ...], AfterValidator(_growing)]
+"""Numbers of images seen at which something changes, in growing order."""
+
+
+
+class Name:
+    """Annotates a field that holds a name out of a table, so that its help lists the table.
+
+    Args:
+        kind: What the names are of, in an error message.
+        known: The names.
+        look_up: Raises a `UserError` for a name that cannot be used; by default for one that is not known.
+    """
+
+    def __init__(self, kind: str, known: Iterable[str], look_up: Callable[[str], object] | None = None) -> None:
+        self.kind = kind
+        self.known = tuple(known)
+        self.look_up = look_up or self._find
+
+    def _find(self, name: str) -> None:
+        if name not in self.known:
+            raise unknown(self.kind, name, self.known)
+
+    def _checked(self, name: str) -> str:
+        self.look_up(name)
+        return name
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
 
 T = TypeVar("T")
 WORDS = {Gt: "above", Ge: "of at least", Lt: "below", Le: "of at most"}
+OUT_OF_RANGE = (
+    "greater_than",
+    "greater_than_equal",
+    "less_than",
+    "less_than_equal",
+    "finite_number",
+    "value_error",
+)
 
 
 @dataclass_transform(frozen_default=True)
@@ -44,9 +107,17 @@ def settings(cls: type[T]) -> type[T]:
     return made
 
 
+def groups(of: Any) -> dict[str, Any]:
+    """The settings and the groups in them, by the groups' names; the settings themselves are under ""; none in None."""
+    if of is None:
+        return {}
+    held = {field.name: getattr(of, field.name) for field in dataclasses.fields(of)}
+    return {"": of} | {name: value for name, value in held.items() if dataclasses.is_dataclass(value)}
+
+
 def leaves(of: object) -> dict[str, Any]:
-    """The fields of settings and of the groups in them by name, in order."""
-    return {name: getattr(group, name) for group, name in _leaves(of)}
+    """The fields of settings and of the groups in them by name, in order; none in None."""
+    return {name: getattr(group, name) for group, name in _leaves(of)} if of else {}
 
 
 def with_leaves(of: T, **changes: object) -> T:
@@ -85,7 +156,14 @@ def read_settings(kind: type[T], record: object, name: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(json.dumps(record))
     except ValidationError as error:
-        raise ValueError(f"{name}: {_sentence(kind, error)}") from None
+        first = error.errors()[0]
+        if first["type"] in OUT_OF_RANGE:
+            raise _sentence(kind, error) from None
+        place = [part for part in first["loc"] if isinstance(part, str)]
+        value: Any = record
+        for part in place:
+            value = value[part]
+        raise ValueError(f"{'.'.join([name, *place])} is {value!r} rather than {_wanted(kind, place[-1])}") from None
 
 
 def _leaves(of: Any) -> Iterator[tuple[object, str]]:
@@ -113,16 +191,27 @@ def _sentence(kind: Any, error: ValidationError) -> UserError:
     first = error.errors()[0]
     place = [part for part in first["loc"] if isinstance(part, str)]
     name, value = place[-1] if place else "the record", first["input"]
-    known = {field.name: field for one in _groups(kind) for field in dataclasses.fields(one)}
-    if name not in known:
+    annotation = _annotation(kind, name)
+    if annotation is None:
         return UserError(f"{name}: {first['msg']}")
-    annotation = known[name].type
     if get_origin(annotation) is Literal:
         return unknown(name.replace("_", " "), value, get_args(annotation))
-    if first["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"):
-        whose = f"each of `{name}`" if isinstance(first["loc"][-1], int) else f"`{name}`"
-        return UserError(f"{whose} must be a finite number{_range(annotation)}, not {value}")
+    if first["type"] == "value_error":
+        return UserError(f"`{name}` {first.get('ctx', {}).get('error')}, not {value}")
+    if first["type"] in OUT_OF_RANGE:
+        return UserError(f"`{name}` must {_range(annotation)}, not {value}")
     return UserError(f"`{name}` must be of type {_type_name(annotation)}, not {value!r}")
+
+
+def _annotation(kind: Any, name: str) -> Any:
+    """The type of a field of settings or of a group in them; None where there is no such field."""
+    return {field.name: field.type for one in _groups(kind) for field in dataclasses.fields(one)}.get(name)
+
+
+def _wanted(kind: Any, name: str) -> str:
+    annotation = _annotation(kind, name)
+    literal = get_origin(annotation) is Literal
+    return f"one of {', '.join(get_args(annotation))}" if literal else _type_name(annotation)
 
 
 def _groups(kind: Any) -> Iterator[Any]:
@@ -133,14 +222,20 @@ def _groups(kind: Any) -> Iterator[Any]:
 
 
 def _range(annotation: Any) -> str:
-    """The bounds that an annotation states, its parts' where it is a tuple of them."""
-    found = []
+    """Where the numbers must lie that an annotation bounds, its parts' where it is a tuple or an optional number."""
+    bounds: dict[type, float] = {}
     for one in [annotation, *get_args(annotation)]:
         for bound in getattr(one, "__metadata__", ()):
             for part in bound if isinstance(bound, Interval) else (bound,):
-                if (words := WORDS.get(type(part))) is not None:
-                    found.append(f"{words} {getattr(part, type(part).__name__.lower()):g}")
-    return f" {' and '.join(dict.fromkeys(found))}" if found else ""
+                if type(part) in WORDS:
+                    bounds[type(part)] = getattr(part, type(part).__name__.lower())
+    ends = tuple(f"{value:g}" for value in bounds.values())
+    if set(bounds) == {Ge, Le}:
+        return "lie between {} and {}".format(*ends)
+    if set(bounds) == {Ge, Lt}:
+        return "lie in [{}, {})".format(*ends)
+    words = " and ".join(f"{WORDS[kind]} {end}" for kind, end in zip(bounds, ends, strict=True))
+    return f"be a finite number {words}".rstrip()
 
 
 def _type_name(annotation: Any) -> str:
@@ -149,4 +244,6 @@ def _type_name(annotation: Any) -> str:
         return _type_name(parts[0])
     if origin is tuple:
         return f"tuple[{', '.join('...' if part is Ellipsis else _type_name(part) for part in parts)}]"
+    if origin in (Union, UnionType):
+        return " or ".join(_type_name(part) for part in parts if part is not NoneType)
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)

@@ -13,7 +13,7 @@ from wasserflow._core.errors import check_seed
 from wasserflow.cli.evaluate import print_report
 from wasserflow.cli.progress import show_progress
 from wasserflow.data import load as load_data
-from wasserflow.method import VGrow
+from wasserflow.method import METHODS
 from wasserflow.plot import draw_samples, save_gif
 from wasserflow.run.evaluation import evaluate
 from wasserflow.run.launch import train
@@ -27,11 +27,11 @@ MINUTES = 1.25
 
 @dataclass(frozen=True)
 class DemoFlags:
-    """Train VGrow on scikit-learn's handwritten digits, measure it, and draw what it learned.
+    """Train a model on scikit-learn's handwritten digits, measure it, and draw its samples.
 
     Args:
         out: The run's folder, which must not exist yet.
-        seed: Of everything.
+        seed: Random seed.
     """
 
     out: Path = Path("wasserflow-demo")
@@ -45,9 +45,10 @@ def run(argv: Sequence[str]) -> None:
     torch.set_num_threads(1)  # 8x8 images are too small to share: threads would only wait for each other
     Run.check_free(flags.out)
     data = load_data("digits")
-    model = VGrow.for_shape(data.form.shape, seed=flags.seed)
-    print(f"VGrow on {len(data.train):,} handwritten digits for {60 * MINUTES:.0f} seconds")
-    with show_progress() as report:
+    name, method = next(iter(METHODS.items()))
+    model = method.for_shape(data.form.shape, seed=flags.seed)
+    print(f"{name} on {len(data.train):,} handwritten digits for {60 * MINUTES:.0f} seconds")
+    with show_progress(method.watched) as report:
         train(model, data, budget=Budget(minutes=MINUTES), out=flags.out, seed=flags.seed, report=report)
     draw_samples(model.sample(100, seed=flags.seed), flags.out / "samples.png")
     frames = [Image.open(path).reduce(2) for path in sorted((flags.out / "samples").glob("*.png"))]
@@ -56,8 +57,8 @@ def run(argv: Sequence[str]) -> None:
     speed = ("images/s", f"{last['images'] / last['seconds']:,.0f}", "", "higher")
     evaluate(flags.out, n=len(data.test), seed=flags.seed, show=lambda report: print_report(report, (speed,)))
     for name, what in {
-        "samples.png": "digits it drew",
-        "flow.gif": "one batch of particles G(z), from the untrained generator to digits",
-        "metrics.json": "the figures",
+        "samples.png": "100 samples",
+        "flow.gif": "samples of the same noise, from the untrained model to digits",
+        "metrics.json": "the metrics",
     }.items():
         print(f"{flags.out / name}: {what}")

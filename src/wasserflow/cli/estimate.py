@@ -1,6 +1,5 @@
-"""What a training would cost, from a few timed steps: ``wasserflow train ... --dry-run``."""
+"""The cost of a training, from a few timed steps: ``wasserflow train ... --dry-run``."""
 
-import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -10,12 +9,13 @@ from statistics import mean
 
 import torch
 
+from wasserflow._core.settings import leaves
 from wasserflow.data import Batch
 from wasserflow.training.budget import Budget, Progress
 from wasserflow.training.ledger import memory_mb
 from wasserflow.training.trainer import Trainer
 
-__all__ = ["estimate"]
+__all__ = ["estimate", "pace_of"]
 
 STEPS = 8  # that a dry run times after the first, for each part of a schedule: penalties come every 8th
 MOST_SECONDS = 20.0
@@ -24,7 +24,7 @@ ENOUGH_SECONDS = 5.0  # of timing: one step can take minutes
 
 @dataclass(frozen=True)
 class Pace:
-    """What an image costs from some point of the training on, in seconds of the clock and of the processor."""
+    """The cost of an image from some point of the training on, in seconds of wall and CPU time."""
 
     start: int
     wall: float
@@ -35,7 +35,7 @@ def estimate(trainer: Trainer, source: str, budget: Budget) -> None:
     """Print the resolved settings, and images/s, hours and memory from a few timed steps of each part of a schedule."""
     model, device = trainer.model, trainer.rng.device
     settings = {"method": type(model).__name__, "data": source, "shape": model.shape, "device": str(device)}
-    print(json.dumps(settings | dataclasses.asdict(model.config), indent=2))
+    print(json.dumps(settings | leaves(model.config), indent=2))
     paces, whole = [], True
     for start in (0, *model.cost_changes()):
         if paces and _used(budget, paces, start) >= 1:
@@ -59,8 +59,14 @@ def estimate(trainer: Trainer, source: str, budget: Budget) -> None:
         print(f"{budget.images:,} images: {least} {words}")
 
 
-def _time_steps(trainer: Trainer, start: int) -> tuple[Pace, bool]:
-    """What an image costs once ``start`` have been seen, and whether a step came to its end within 20 seconds."""
+def pace_of(trainer: Trainer) -> str:
+    """The speed of a training's first steps, in words; the trainer's model takes them."""
+    pace, whole = _time_steps(trainer, 0, steps=1)
+    return f"{'' if whole else 'at most '}{1 / pace.wall:,.2g} images/s"
+
+
+def _time_steps(trainer: Trainer, start: int, steps: int = STEPS) -> tuple[Pace, bool]:
+    """The cost of an image once ``start`` have been seen, and whether every step ended within 20 seconds."""
     times: list[tuple[float, float]] = []
     draw, begun = trainer.data.next, time.perf_counter()
 
@@ -70,7 +76,7 @@ def _time_steps(trainer: Trainer, start: int) -> tuple[Pace, bool]:
         return draw()
 
     trainer.data.seen, trainer.data.next, whole = start, draw_in_time, True
-    while len(times) <= STEPS and sum(wall for wall, _ in times) < ENOUGH_SECONDS:
+    while len(times) <= steps and sum(wall for wall, _ in times) < ENOUGH_SECONDS:
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             trainer.step()

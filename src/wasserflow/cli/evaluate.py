@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wasserflow.cli.sampling import parse
+from wasserflow.cli.flags import Device
+from wasserflow.cli.sampling import parse_with_run
 from wasserflow.metric import LOWER_IS_BETTER, Report, Row
 from wasserflow.run.evaluation import evaluate
 
@@ -26,19 +27,17 @@ Cells = tuple[str, str, str, str]  # a row: name, for the samples, for real data
 
 @dataclass(frozen=True)
 class EvaluateFlags:
-    """Compare a run's samples with held-out data; print the figures and store them in the run's metrics.json.
-
-    RUN --help lists the settings with which its method draws samples, too.
+    """Compare a run's samples with held-out data; print the metrics and store them in the run's metrics.json.
 
     Args:
         run: The run's folder.
-        n: How many samples to draw; the comparison is at equal counts, so at most as many as are held out.
-        split: test, or validation for every choice made on the way.
-        features: What images are compared by: pixels (principal components); classifier (a small network trained on
-            the training labels); inception or dinov2 (networks trained on millions of other images, from the extra
+        n: Number of samples; the comparison is at equal counts, so at most as many as are held out.
+        split: Held-out data: test, or validation for every choice made on the way.
+        features: Features of images: pixels (principal components), classifier (a small network trained on the
+            training labels), inception or dinov2 (networks trained on millions of other images, from the extra
             "metrics"; their features of the data are kept in the cache folder).
-        seed: Of the samples and of every choice in the evaluation.
-        device: cpu, cuda, cuda:1, mps; by default the best one here.
+        seed: Random seed of the samples and of the evaluation.
+        device: cpu, cuda, cuda:1 or mps.
     """
 
     run: tyro.conf.Positional[Path]
@@ -46,12 +45,12 @@ class EvaluateFlags:
     split: Literal["test", "validation"] = "test"
     features: Literal["pixels", "classifier", "inception", "dinov2"] = "pixels"
     seed: int = 0
-    device: str | None = None
+    device: Device = None
 
 
 def run(argv: Sequence[str]) -> None:
     """Evaluate a run."""
-    flags, settings = parse(EvaluateFlags, argv, "evaluate")
+    flags, settings = parse_with_run(EvaluateFlags, argv, "evaluate")
     evaluate(
         flags.run,
         n=flags.n,

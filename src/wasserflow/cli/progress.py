@@ -1,6 +1,6 @@
 """How a training shows its progress: a bar on a terminal, plain lines elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
@@ -15,8 +15,12 @@ PLAIN_SECONDS = 10.0
 
 
 @contextmanager
-def show_progress() -> Iterator[Report]:
-    """A report that draws each line of the log."""
+def show_progress(watched: Sequence[str] = ()) -> Iterator[Report]:
+    """A report that draws each line of the log.
+
+    Args:
+        watched: The scalars to show; by default the first two that the method logs.
+    """
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -24,7 +28,7 @@ def show_progress() -> Iterator[Report]:
             task = progress.add_task("starting", total=1.0)
 
             def draw(line: Line) -> None:
-                progress.update(task, completed=_share(line), description=_words(line))
+                progress.update(task, completed=_share(line), description=_words(line, watched))
 
             yield draw
     else:
@@ -36,7 +40,7 @@ def show_progress() -> Iterator[Report]:
             if seconds - printed >= PLAIN_SECONDS or not line["seconds_left"]:
                 printed = seconds
                 with suppress(OSError):  # a training outlives whoever was reading
-                    print(f"{100 * _share(line):3.0f} %  {_words(line)}", flush=True)
+                    print(f"{100 * _share(line):3.0f} %  {_words(line, watched)}", flush=True)
 
         yield write
 
@@ -46,13 +50,14 @@ def _share(line: Line) -> float:
     return seconds / max(seconds + left, 1e-9)
 
 
-def _words(line: Line) -> str:
+def _words(line: Line, watched: Sequence[str]) -> str:
     words = [
         f"{line['images']:,} images",
         f"{line['images_per_second']:,.0f}/s",
         f"{_minutes(line['seconds_left'])} left",
     ]
-    return "  ".join(words + [f"{name} {line[name]:.3f}" for name in ("ratio_loss", "field_norm") if name in line])
+    logged = list(line)[list(line).index("memory_mb") + 1 :]
+    return "  ".join(words + [f"{name} {line[name]:.3g}" for name in watched or logged[:2] if name in line])
 
 
 def _minutes(seconds: float | None) -> str:

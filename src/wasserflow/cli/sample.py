@@ -10,7 +10,8 @@ import tyro
 from torch import Tensor
 
 from wasserflow._core.errors import UserError
-from wasserflow.cli.sampling import parse
+from wasserflow.cli.flags import Device, option
+from wasserflow.cli.sampling import parse_with_run
 from wasserflow.data import read_samples
 from wasserflow.data.write import check_target, write_samples
 from wasserflow.method import Method
@@ -29,35 +30,33 @@ MOST_DRAWN = 10_000
 class SampleFlags:
     """Draw samples from a run, in the data's own form; the same seed gives the same samples.
 
-    RUN --help lists the settings with which its method draws them, too.
-
     Args:
         run: The run's folder.
-        n: How many samples; those of --from where that is given.
+        n: Number of samples; by default those of --from.
         out: A .png picture, a .npy, .csv or .parquet file, or a folder of PNG images.
+        seed: Random seed; sample i depends on the seed and on i alone.
         start: Samples to start from instead of noise: a file or folder of the data's own form.
-        blend: Another vapo run on samples of the same shape: go along the weighted sum of both potentials, towards the
-            product of powers of both densities; --corrections bring samples closer to it.
-        share: The power of the other run's density, 0.5 by default; the rest is that of this run's.
-        seed: Sample i depends on the seed and on i alone.
+        blend: Run of another potential, on samples of the same shape: follow the weighted sum of both potentials,
+            towards the product of powers of both densities; --corrections bring samples closer to it.
+        share: Power of the other run's density; this run's has the rest.
         batch: Samples drawn at a time.
-        device: cpu, cuda, cuda:1, mps; by default the best one here.
+        device: cpu, cuda, cuda:1 or mps.
     """
 
     run: tyro.conf.Positional[Path]
     out: Path
-    n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
-    start: Annotated[str | None, tyro.conf.arg(name="from")] = None
-    blend: Path | None = None
-    share: float | None = None
+    n: Annotated[int | None, option(aliases=["-n"], metavar="N", help_behavior_hint="")] = None
     seed: int = 0
+    start: Annotated[str | None, option(name="from", metavar="PATH", help_behavior_hint="")] = None
+    blend: Annotated[Path | None, option(metavar="RUN", help_behavior_hint="")] = None
+    share: Annotated[float | None, option(metavar="SHARE", help_behavior_hint="(default: 0.5)")] = None
     batch: int = 1000
-    device: str | None = None
+    device: Device = None
 
 
 def run(argv: Sequence[str]) -> None:
     """Draw samples."""
-    flags, settings = parse(SampleFlags, argv, "sample")
+    flags, settings = parse_with_run(SampleFlags, argv, "sample")
     if flags.batch < 1:
         raise UserError(f"--batch must be at least 1, not {flags.batch}")
     if flags.share is not None and not flags.blend:

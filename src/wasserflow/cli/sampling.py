@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import tyro
 
+from wasserflow._core.settings import leaves
+from wasserflow.cli.flags import about_of, parse
+from wasserflow.method import METHODS
 from wasserflow.run.store import Run
 
-__all__ = ["parse"]
+__all__ = ["parse_with_run"]
 
 
 class OfRun(Protocol):
@@ -23,31 +26,24 @@ class OfRun(Protocol):
 Flags = TypeVar("Flags", bound=OfRun)
 
 
-def parse(kind: type[Flags], argv: Sequence[str], command: str) -> tuple[Flags, dict[str, Any]]:
-    """The flags of ``wasserflow COMMAND RUN``, and the settings of sampling that the run's method has.
-
-    They are read twice: which settings there are, and what they default to, depends on the run; so does what --help
-    lists after a run.
-    """
+def parse_with_run(kind: type[Flags], argv: Sequence[str], command: str) -> tuple[Flags, dict[str, Any]]:
+    """The flags of ``wasserflow COMMAND RUN``, and the given settings of sampling, which depend on the run's method."""
     prog = f"wasserflow {command}"
-    if {"-h", "--help"}.isdisjoint(argv):
-        first, _ = tyro.cli(kind, args=argv, prog=prog, return_unknown_args=True)
-        folder: Path | None = first.run
-    else:
+    help_wanted = not {"-h", "--help"}.isdisjoint(argv)
+    if help_wanted:
         folder = next((Path(word) for word in argv if Path(word, "config.json").is_file()), None)
-    if folder:
-        run = Run.open(folder)
-        how = run.build().sampling
-        if vars(how):
-            return _both(kind, how, run.record["method"], argv, prog)
-    return tyro.cli(kind, args=argv, prog=prog), {}
+    else:
+        folder = tyro.cli(kind, args=argv, prog=prog, return_unknown_args=True)[0].run
+    how = Run.open(folder).build().sampling if folder else None
+    about = None if folder else f"{about_of(kind)}\n\n{_of_methods(command)}"
+    return parse(kind, how, argv, prog, about=about)
 
 
-def _both(kind: type[Flags], how: Any, name: str, argv: Sequence[str], prog: str) -> tuple[Flags, dict[str, Any]]:
-    def both(flags, how):  # noqa: ANN001, ANN202
-        return flags, vars(how)
-
-    plain = tyro.conf.OmitArgPrefixes
-    both.__annotations__ = {"flags": plain[kind], "how": plain[Annotated[type(how), tyro.conf.arg(name=name)]]}
-    both.__defaults__ = (how,)
-    return tyro.cli(both, args=argv, prog=prog, description=kind.__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+def _of_methods(command: str) -> str:
+    """Which settings of sampling there are, method by method."""
+    known = {name: list(leaves(method.Sampling())) for name, method in METHODS.items()}
+    listed = [f"{name} ({', '.join(settings).replace('_', ' ')})" for name, settings in known.items() if settings]
+    return (
+        f"Settings of sampling depend on the run's method: wasserflow {command} RUN --help lists them. Methods that have "
+        f"some: {'; '.join(listed)}."
+    )

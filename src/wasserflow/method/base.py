@@ -1,11 +1,12 @@
 """What a method is to whatever trains it, stores it or samples from it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 from numbers import Integral
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,16 @@ from torch import Tensor, nn
 from wasserflow._core.errors import UserError, check_seed, unknown
 from wasserflow._core.settings import Count, Share, leaves, settings, with_leaves
 
-__all__ = ["Drawn", "Method", "MethodConfig", "Sampling", "milestones", "positive"]
+__all__ = ["Batch", "Data", "Drawn", "Fit", "Fits", "Method", "MethodConfig", "Recipe", "Sampling"]
 
 
 @settings
 class MethodConfig:
-    """What the settings of every method hold; each setting is a flag of the command line.
+    """Settings that every method has.
 
     Args:
-        batch: Real images per batch, over all processes together.
-        decay: Share of the budget, at its end, over which learning rates fall in a straight line to 0.
+        batch: Real samples per batch, over all processes together.
+        decay: Share of the budget, at its end, over which the learning rates decay linearly to 0.
     """
 
     batch: Count = 64
@@ -34,7 +35,7 @@ class MethodConfig:
 
 @settings
 class Sampling:
-    """How samples are drawn; each setting is a flag of ``wasserflow sample``. One network evaluation needs none."""
+    """Settings with which samples are drawn; single-pass methods have none."""
 
     def __post_init__(self) -> None:
         """Refuse settings that do not fit together."""
@@ -52,19 +53,84 @@ class Drawn(NamedTuple):
     evaluations: float = 1
 
 
+class Batch(Protocol):
+    """Data of one batch, or this process's part of it."""
+
+    @property
+    def x(self) -> Tensor:
+        """Samples in model space, (B, *shape)."""
+        ...
+
+    @property
+    def label(self) -> Tensor | None:
+        """Labels (B,), where the data have them."""
+        ...
+
+
+class Data(Protocol):
+    """The data as a step sees them."""
+
+    @property
+    def batch(self) -> int:
+        """Samples per batch of this process."""
+        ...
+
+    @property
+    def seen(self) -> int:
+        """Samples drawn so far, by all processes."""
+        ...
+
+    def next(self) -> Batch:
+        """The next batch."""
+        ...
+
+    def look(self, n: int) -> Tensor:
+        """``n`` samples in model space, the same on every call and in every process; they do not count as seen."""
+        ...
+
+
+class Fit(Protocol):
+    """A network and its optimiser."""
+
+    def minimise(self, losses: Tensor | Iterable[Tensor]) -> None:
+        """One optimiser step down the sum of the losses; gradients are computed for this network alone."""
+        ...
+
+
+class Fits(Protocol):
+    """The fit of each network that has an optimiser, as an attribute of the network's name."""
+
+    def __getattr__(self, name: str) -> Fit: ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings under one name.
+
+    Args:
+        about: What they are, in a few words.
+        images: The fields that differ from the defaults, for images of a shape ``(C, H, W)``; None: not for images.
+        vectors: The same for vectors of a shape ``(d,)``; None: not for vectors.
+    """
+
+    about: str
+    images: Callable[[Sequence[int]], Mapping[str, object]] | None = None
+    vectors: Callable[[Sequence[int]], Mapping[str, object]] | None = None
+
+
 def positive(config: object, *names: str) -> None:
     """Raise a `UserError` unless each of these fields of a config is above zero and finite."""
     for name in names:
         value = getattr(config, name)
         if not 0 < value < inf:
-            raise UserError(f"--{name.replace('_', '-')} must be a finite number above 0, not {value}")
+            raise UserError(f"`{name}` must be a finite number above 0, not {value}")
 
 
 def milestones(config: object, name: str) -> None:
     """Raise a `UserError` unless this field of a config holds growing numbers of images."""
     value = getattr(config, name)
     if any(a >= b for a, b in pairwise((0, *value))):
-        raise UserError(f"--{name.replace('_', '-')} must be growing numbers of images above 0, not {value}")
+        raise UserError(f"`{name}` must be growing numbers of images above 0, not {value}")
 
 
 def _check_shape(shape: Sequence[int]) -> None:
@@ -77,12 +143,14 @@ Settings = TypeVar("Settings", bound=MethodConfig)
 
 
 class Method(nn.Module, ABC, Generic[Settings]):
-    """Networks for samples of one shape, a step that trains them, and samples.
+    """Networks for samples of one shape, a step that trains them, and a way to draw samples; the base of all methods.
+
+    A new method defines ``Config`` (its settings), `build`, `optimizers`, `step` and `draw`.
 
     Args:
         config: The method's settings.
-        shape: One sample in model space: ``(C, H, W)`` in [-1, 1], or ``(d,)``.
-        seed: Of the initial weights.
+        shape: Shape of one sample in model space: ``(C, H, W)`` in [-1, 1], or ``(d,)``.
+        seed: Random seed of the initial weights.
 
     Raises:
         UserError: If the shape is another, or the seed out of range.
@@ -94,7 +162,13 @@ class Method(nn.Module, ABC, Generic[Settings]):
 
     Config: ClassVar[type[MethodConfig]]
     Sampling: ClassVar[type[Any]] = Sampling
-    from_samples: ClassVar[bool] = False  # whether sampling can start from given samples
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "default": Recipe("the defaults of its settings", images=lambda shape: {}, vectors=lambda shape: {})
+    }
+    watched: ClassVar[tuple[str, ...]] = ()
+    """Logged scalars that a progress line shows; the first two where none is named."""
+    from_samples: ClassVar[bool] = False
+    """Whether sampling can start from given samples."""
 
     def __init__(self, config: Settings, shape: Sequence[int], seed: int = 0) -> None:
         super().__init__()
@@ -109,13 +183,21 @@ class Method(nn.Module, ABC, Generic[Settings]):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @classmethod
-    @abstractmethod
     def recipe(cls, name: str, shape: Sequence[int]) -> Settings:
-        """The settings of that name for samples of this shape; every method has those called ``default``.
+        """The settings of that name for samples of this shape; every method has a recipe called ``default``.
 
         Raises:
-            UserError: If there are none of that name for this shape.
+            UserError: If there is none of that name for this shape.
         """
+        if name not in cls.recipes:
+            raise unknown("recipe", name, cls.recipes)
+        kind, other = ("images", "vectors") if len(shape) == 3 else ("vectors", "images")
+        made_for = {known: one.images if kind == "images" else one.vectors for known, one in cls.recipes.items()}
+        make = made_for[name]
+        if make is None:
+            fitting = ", ".join(known for known, one in made_for.items() if one)
+            raise UserError(f"the recipe {name} is for {other}, and these are {kind}: take one of {fitting}")
+        return cast(Settings, with_leaves(cls.Config(), **make(shape)))
 
     @abstractmethod
     def build(self) -> None:
@@ -126,14 +208,14 @@ class Method(nn.Module, ABC, Generic[Settings]):
         """One optimiser per network that is trained, by the network's name."""
 
     @abstractmethod
-    def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+    def step(self, data: Data, fit: Fits, rng: torch.Generator) -> dict[str, Tensor]:
         """One training step.
 
         Args:
-            data: Its ``next().x`` is this process's part of a batch in model space, of ``batch`` samples; ``seen``
-                counts the images drawn so far, by all processes.
-            fit: ``fit.NAME.minimise(loss)`` takes an optimiser's step of the network ``NAME``.
-            rng: The step's random numbers, on the device.
+            data: ``data.next().x`` is this process's part of a batch of ``batch`` samples in model space;
+                ``data.seen`` counts the samples drawn so far, by all processes.
+            fit: ``fit.NAME.minimise(loss)`` takes an optimiser step for the network ``NAME``.
+            rng: Random numbers of the step, on the device.
 
         Returns:
             Scalars to log, on the device, without gradients.
@@ -145,24 +227,28 @@ class Method(nn.Module, ABC, Generic[Settings]):
 
     @property
     def sampling(self) -> Any:
-        """How samples are drawn unless told otherwise."""
+        """The settings with which samples are drawn by default."""
         return self.Sampling()
 
     def preview(self, n: int) -> Tensor:
-        """At most ``n`` samples to look at while training goes on, always of the same noise."""
+        """At most ``n`` samples to look at during training, always from the same noise."""
         return self.sample(n)
 
     def averages(self) -> dict[str, int]:
-        """Networks of which a moving average is kept, with its half-life in images."""
+        """Networks that have EMA weights, with the half-life of the average in samples seen."""
         return {}
 
     def lr_factor(self, seen: int) -> float:
-        """What the learning rates are multiplied with once ``seen`` images have been seen."""
+        """The factor on the learning rates once ``seen`` samples have been seen."""
         return 1.0
 
     def cost_changes(self) -> tuple[int, ...]:
-        """Images seen from which on a step takes another time than before, growing."""
+        """Numbers of samples seen at which the cost of a step changes, in growing order."""
         return ()
+
+    def remarks(self) -> list[str]:
+        """Sentences on what the training left undone, for example parts of the model that it never reached."""
+        return []
 
     @classmethod
     def for_shape(cls, shape: Sequence[int], *, recipe: str = "default", seed: int = 0, **overrides: Any) -> Self:
@@ -170,12 +256,12 @@ class Method(nn.Module, ABC, Generic[Settings]):
 
         Args:
             shape: ``(C, H, W)`` or ``(d,)``.
-            recipe: ``default``, or another that the method has: ``paper`` for the authors' settings.
-            seed: Of the initial weights.
-            overrides: Fields of the config that differ from the recipe.
+            recipe: A name in the method's ``recipes``: ``default``, or for example ``paper`` for the authors' settings.
+            seed: Random seed of the initial weights.
+            overrides: Settings that differ from the recipe.
 
         Raises:
-            UserError: If a setting is unknown or out of range, or the shape of another kind.
+            UserError: If a setting is unknown or out of range, or the recipe is not for this shape.
         """
         _check_shape(shape)
         config = cls.recipe(recipe, shape)
@@ -187,11 +273,11 @@ class Method(nn.Module, ABC, Generic[Settings]):
         """Draw ``n`` samples; sample i depends on ``(seed, i)`` alone, so fewer are a prefix of more.
 
         Args:
-            n: How many.
-            seed: Of the noise.
+            n: Number of samples.
+            seed: Random seed of the noise.
             batch: Samples drawn at a time.
-            start: Where to start from instead of noise, with shape (n, *shape), in model space.
-            settings: Fields of the method's ``Sampling`` that differ from its defaults.
+            start: Samples to start from instead of noise, with shape (n, *shape), in model space.
+            settings: Settings of the method's ``Sampling`` that differ from its defaults.
 
         Returns:
             Float samples in model space, with shape (n, *shape).

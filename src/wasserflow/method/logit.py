@@ -1,62 +1,82 @@
-"""What VGrow, MonoFlow and the flow of residual maps share: a logit that learns ``log p/q``."""
+"""What VGrow, MonoFlow and the residual flow share: a logit that learns ``log p/q``."""
 
 from collections.abc import Sequence
-from math import inf
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from wasserflow._core.errors import UserError
-from wasserflow._core.settings import settings
-from wasserflow.divergence import Map
+from wasserflow._core.settings import Count, Decay, Milestones, Name, NonNegative, Positive, settings
+from wasserflow.divergence import ALPHA, NAMES, Map, named
 from wasserflow.field.known_ratio import RatioField
-from wasserflow.method.base import Method, MethodConfig, milestones, positive
+from wasserflow.method.base import Data, Fits, Method, MethodConfig
 from wasserflow.method.capability import GivesField, GivesLogRatio
-from wasserflow.ratio import PENALTIES, loss_named
+from wasserflow.nn import PAIRS
+from wasserflow.ratio import F_GAN, LOSSES, PENALTIES, loss_named
 
-__all__ = ["RatioConfig", "RatioMethod", "evaluated", "pick", "shuffled"]
+__all__ = ["MapName", "Networks", "Optimiser", "Ratio", "RatioConfig", "RatioMethod", "evaluated", "pick", "shuffled"]
+
+MapName = Annotated[str, Name("divergence or map", (*NAMES, f"{ALPHA}A"), named)]
+"""An f-divergence or a monotone map, or one that `wasserflow.define_map` has added."""
+
+
+@settings
+class Networks:
+    """The networks.
+
+    Args:
+        network: Architecture; mlp and shallow take any data, the others images.
+        width: Channels at the finest size (images), or units per layer (mlp, shallow).
+    """
+
+    network: Annotated[str, Name("network", PAIRS)] = "strided"
+    width: Count = 16
+
+
+@settings
+class Optimiser:
+    """How the weights are updated.
+
+    Args:
+        optimizer: Adam, or RMSprop.
+        lr_logit: Learning rate of the logit.
+        betas: Decay rates of Adam's first and second moment.
+        halve_lr_at: Samples seen at which the learning rates are halved.
+    """
+
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    lr_logit: Positive = 2e-3
+    betas: tuple[Decay, Decay] = (0.0, 0.99)
+    halve_lr_at: Milestones = ()
+
+
+@settings
+class Ratio:
+    """What the logit minimises.
+
+    Args:
+        ratio_loss: Loss of the logit.
+        penalty: Weight of the gradient penalty; 0 for none.
+        penalty_kind: Squared gradient at the data (r1), the same times the loss's curvature (weighted, of EPT), or
+            (norm of the gradient - 1)^2 between data and particles (one-centred, of WGAN-GP).
+        penalty_every: Logit steps from one penalty to the next; its weight grows in proportion.
+    """
+
+    ratio_loss: Annotated[str, Name("ratio loss", (*LOSSES, f"{F_GAN}DIVERGENCE"), loss_named)] = "logistic"
+    penalty: NonNegative = 3.0
+    penalty_kind: Annotated[str, Name("penalty kind", PENALTIES)] = "r1"
+    penalty_every: Count = 8
 
 
 @settings
 class RatioConfig(MethodConfig):
-    """A logit, what it learns from and how.
+    """Settings of a method with a logit, in groups."""
 
-    Args:
-        network: Networks: strided, dcgan, resnet, resnet-plain or pg (images), mlp or shallow (anything).
-        width: Channels at the finest size (images), or units per layer (mlp, shallow).
-        optimizer: Adam, or RMSprop.
-        lr_logit: Learning rate of the logit.
-        betas: Decay rates of Adam's first and second moment.
-        halve_lr_at: Images seen at which learning rates are halved.
-        ratio_loss: What the logit minimises: logistic, least-squares, lsgan, b-gan, gebm, f-gan:DIVERGENCE.
-        penalty: Weight of the gradient penalty; 0 for none.
-        penalty_kind: r1: squared slope at the data; weighted: the same times the loss's curvature (EPT); one-centred:
-            (slope - 1)^2 between data and particles (WGAN-GP).
-        penalty_every: Ratio steps from one penalty to the next; its weight grows in proportion.
-    """
-
-    network: str = "strided"
-    width: int = 16
-    optimizer: Literal["adam", "rmsprop"] = "adam"
-    lr_logit: float = 2e-3
-    betas: tuple[float, float] = (0.0, 0.99)
-    halve_lr_at: tuple[int, ...] = ()
-    ratio_loss: str = "logistic"
-    penalty: float = 3.0
-    penalty_kind: Literal["r1", "weighted", "one-centred"] = "r1"
-    penalty_every: int = 8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "width", "lr_logit", "penalty_every")
-        if not 0 <= self.penalty < inf:
-            raise UserError(f"--penalty must be 0 or a finite number above, not {self.penalty}")
-        loss_named(self.ratio_loss)
-        milestones(self, "halve_lr_at")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"--betas must lie in [0, 1), not {self.betas}")
+    networks: Networks = Networks()
+    optimiser: Optimiser = Optimiser()
+    ratio: Ratio = Ratio()
 
 
 Settings = TypeVar("Settings", bound=RatioConfig)
@@ -65,12 +85,13 @@ Settings = TypeVar("Settings", bound=RatioConfig)
 class RatioMethod(Method[Settings], GivesLogRatio, GivesField):
     """A logit ``d(x) = log p/q`` for samples of one shape, in ``self.logit``."""
 
+    watched = ("ratio_loss", "field_norm")
     map: Map  # how the flow weighs the gradient of the log ratio
     logit: nn.Module
 
     def __init__(self, config: Settings, shape: Sequence[int], seed: int = 0) -> None:
         super().__init__(config, shape, seed)
-        self.ratio_loss = loss_named(config.ratio_loss)
+        self.ratio_loss = loss_named(config.ratio.ratio_loss)
 
     @property
     def field(self) -> RatioField:
@@ -79,22 +100,23 @@ class RatioMethod(Method[Settings], GivesLogRatio, GivesField):
 
     def optimizer(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
         """The optimiser that the settings name."""
-        if self.config.optimizer == "rmsprop":
+        c = self.config.optimiser
+        if c.optimizer == "rmsprop":
             return torch.optim.RMSprop(network.parameters(), lr)
-        return torch.optim.Adam(network.parameters(), lr, self.config.betas, fused=True)
+        return torch.optim.Adam(network.parameters(), lr, c.betas, fused=True)
 
     def lr_factor(self, seen: int) -> float:
-        """What the learning rates are multiplied with once ``seen`` images have been seen."""
-        return 0.5 ** sum(seen >= images for images in self.config.halve_lr_at)
+        """The factor on the learning rates once ``seen`` samples have been seen."""
+        return 0.5 ** sum(seen >= images for images in self.config.optimiser.halve_lr_at)
 
-    def learn_ratio(self, data: Any, x: Tensor, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+    def learn_ratio(self, data: Data, x: Tensor, fit: Fits, rng: torch.Generator) -> dict[str, Tensor]:
         """One step of the logit on a batch of data and as many of the particles ``x``, (N, *shape)."""
-        c, seen, loss = self.config, data.seen, self.ratio_loss
+        c, seen, loss = self.config.ratio, data.seen, self.ratio_loss
         p = data.next().x
         q = pick(x, len(p), rng)
         d_p, d_q = self.logit(p), self.logit(q)
         total = ratio_loss = loss(d_p, d_q)
-        if c.penalty and seen // c.batch % c.penalty_every == 0:
+        if c.penalty and seen // self.config.batch % c.penalty_every == 0:
             total = ratio_loss + c.penalty * c.penalty_every * PENALTIES[c.penalty_kind](self.logit, p, q, loss, rng)
         fit.logit.minimise(total)
         d_p, d_q = d_p.detach(), d_q.detach()
@@ -117,7 +139,7 @@ def shuffled(n: int, rng: torch.Generator) -> Tensor:
 
 
 def pick(x: Tensor, n: int, rng: torch.Generator) -> Tensor:
-    """``n`` of the particles ``x``, without repetition; all of them in order where there are just n."""
+    """``n`` of the particles ``x``, without repetition; all of them, in order, if there are exactly ``n``."""
     return x if n == len(x) else x[shuffled(len(x), rng)[:n]]
 
 

@@ -10,7 +10,7 @@ References:
     | Deep Generative Learning via Euler Particle Transport (Gao et al., 2020), arXiv 2012.06094
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,75 +18,95 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from wasserflow._core.errors import unknown
 from wasserflow._core.noise import sample_noise
-from wasserflow._core.settings import settings
+from wasserflow._core.settings import Count, Positive, settings
 from wasserflow.divergence import named
 from wasserflow.field.known_ratio import RatioField
-from wasserflow.method.base import Drawn, positive
-from wasserflow.method.logit import RatioConfig, RatioMethod
+from wasserflow.method.base import Data, Drawn, Fits, Recipe
+from wasserflow.method.logit import MapName, RatioConfig, RatioMethod
 from wasserflow.nn import build_pair
 
 __all__ = ["ResidualFlow", "ResidualFlowConfig"]
 
 
 @settings
-class ResidualFlowConfig(RatioConfig):
-    """Settings of the residual flow; a sample costs maps x map_steps gradients of the logit.
+class ResidualFlowSettings:
+    """The flow; a sample costs maps x map_steps gradients of the logit.
 
     Args:
-        divergence: kl, js, logd, jeffreys, forward-kl, chi2, pearson, hellinger, alpha:A, or any map of MonoFlow,
-            without a shift.
-        maps: K, how many maps are kept; each holds the weights of one logit.
+        divergence: f-divergence whose flow the particles follow, or a monotone map in its place.
+        maps: K, the number of maps; each holds the weights of one logit.
         map_steps: M, particle steps per map.
         ratio_steps: Steps of the logit per map and pass.
         step_size: eta, the length of a particle step.
-        pool: How many batches of particles are moved together.
+        pool: Batches of particles that are moved together.
     """
 
-    divergence: str = "kl"
-    maps: int = 50
-    map_steps: int = 5
-    ratio_steps: int = 20
-    step_size: float = 0.3
-    pool: int = 20
+    divergence: MapName = "kl"
+    maps: Count = 50
+    map_steps: Count = 5
+    ratio_steps: Count = 20
+    step_size: Positive = 0.3
+    pool: Count = 20
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        named(self.divergence)
-        positive(self, "maps", "map_steps", "ratio_steps", "step_size", "pool")
+
+@settings
+class ResidualFlowConfig(RatioConfig):
+    """Settings of the residual flow, in groups."""
+
+    flow: ResidualFlowSettings = ResidualFlowSettings()
+
+
+FOR_IMAGES: Mapping[str, object] = {"penalty": 1.0, "map_steps": 10}
+FOR_VECTORS: Mapping[str, object] = {
+    "batch": 500,
+    "network": "mlp",
+    "width": 64,
+    "lr_logit": 1e-3,
+    "betas": (0.5, 0.9),
+    "penalty": 0.1,
+    "penalty_every": 4,
+    "map_steps": 10,
+    "step_size": 0.01,
+}
 
 
 class ResidualFlow(RatioMethod[ResidualFlowConfig]):
-    """Residual maps from noise to data; see the module's docstring.
+    """An f-divergence flow without a generator: a chain of residual maps that carries noise to data.
 
-    Each of several processes moves its share of the pool. A checkpoint keeps the first one's, from which all go on.
+    Each map ``T_k = (Id + eta s(d_k) grad d_k)^M`` keeps the classifier ``d_k`` of its moment, so that new noise can be
+    pushed through all of them. For points, tables and small images; a sample costs maps x map_steps gradients of the
+    classifier. Each of several processes moves its share of the pool; a checkpoint keeps the first one's.
+
+    Example:
+        >>> model = wf.ResidualFlow.for_shape((2,), maps=20)
+        >>> wf.train(model, "ring", budget=wf.Budget(minutes=2), out="runs/ring")
+
+    References:
+        | Deep Generative Learning via Variational Gradient Flow (Gao et al., 2019), arXiv 1901.08469
+        | Deep Generative Learning via Euler Particle Transport (Gao et al., 2020), arXiv 2012.06094
     """
 
     Config: ClassVar = ResidualFlowConfig
+    recipes: ClassVar = {
+        "default": Recipe("our settings", images=lambda shape: FOR_IMAGES, vectors=lambda shape: FOR_VECTORS)
+    }
     maps: Tensor
     learned: Tensor
     pool: Tensor
 
     def __init__(self, config: ResidualFlowConfig, shape: Sequence[int], seed: int = 0) -> None:
         super().__init__(config, shape, seed)
-        self.map = named(config.divergence)
-
-    @classmethod
-    def recipe(cls, name: str, shape: Sequence[int]) -> ResidualFlowConfig:
-        """The settings called ``default`` for samples of this shape."""
-        if name != "default":
-            raise unknown("recipe", name, ("default",))
-        return ResidualFlowConfig(**(FOR_IMAGES if len(shape) == 3 else FOR_VECTORS))
+        self.map = named(config.flow.divergence)
 
     def build(self) -> None:
         """Make the logit, room for the weights of every map, and the pool."""
-        c = self.config
-        _, self.logit = build_pair(c.network, self.shape, 1, c.width)
+        c, networks = self.config.flow, self.config.networks
+        _, self.logit = build_pair(networks.network, self.shape, 1, networks.width)
         self._names = [name for name, value in self.logit.state_dict().items() if value.is_floating_point()]
         self.register_buffer("maps", torch.zeros(c.maps, len(self._weights())))
         self.register_buffer("learned", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("pool", torch.randn(c.pool * c.batch, *self.shape))
+        self.register_buffer("pool", torch.randn(c.pool * self.config.batch, *self.shape))
 
     @property
     def field(self) -> RatioField:
@@ -101,12 +121,12 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The logit's."""
-        return {"logit": self.optimizer(self.logit, self.config.lr_logit)}
+        return {"logit": self.optimizer(self.logit, self.config.optimiser.lr_logit)}
 
-    def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+    def step(self, data: Data, fit: Fits, rng: torch.Generator) -> dict[str, Tensor]:
         """Learn one map and move the pool through it."""
-        c = self.config
-        turn, k = divmod(data.seen // (c.batch * c.ratio_steps), c.maps)
+        c = self.config.flow
+        turn, k = divmod(data.seen // (self.config.batch * c.ratio_steps), c.maps)
         log: dict[str, Tensor] = {}
         pool = self.pool[: c.pool * data.batch]  # this process's share
         if k == 0:
@@ -122,9 +142,19 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         pool.copy_(moved)
         return log
 
+    def remarks(self) -> list[str]:
+        """Which maps the training has never reached."""
+        learned, maps = int(self.learned), self.config.flow.maps
+        if learned == maps:
+            return []
+        return [
+            f"{learned} of {maps} maps were reached: samples stop part of the way from noise to data; train longer, or "
+            "with fewer `maps`"
+        ]
+
     def residual_map(self, k: int, x: Tensor) -> Tensor:
         """``T_k(x)``: M steps ``x <- x + eta s(d_k) grad d_k`` with the k-th map's logit, for points (N, *shape)."""
-        c, field = self.config, self._field(k)
+        c, field = self.config.flow, self._field(k)
         training = self.logit.training
         self.logit.eval()
         for _ in range(c.map_steps):
@@ -139,7 +169,7 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
     @torch.no_grad()
     def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Drawn]:
         """``n`` draws of noise pushed through the maps learned so far, in batches."""
-        cost = int(self.learned) * self.config.map_steps
+        cost = int(self.learned) * self.config.flow.map_steps
         for i in range(0, n, batch):
             x = sample_noise(seed, i, min(i + batch, n), self.shape).to(self.maps.device)
             for k in range(int(self.learned)):
@@ -157,17 +187,3 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         parts = weights.split([state[name].numel() for name in self._names])
         return {name: part.view(state[name].shape) for name, part in zip(self._names, parts, strict=True)}
 
-
-FOR_IMAGES: dict[str, Any] = {"penalty": 1.0, "map_steps": 10}
-FOR_VECTORS: dict[str, Any] = {
-    "batch": 500,
-    "network": "mlp",
-    "width": 64,
-    "lr_logit": 1e-3,
-    "betas": (0.5, 0.9),
-    "penalty": 0.1,
-    "penalty_every": 4,
-    "map_steps": 10,
-    "step_size": 0.01,
-}
-"""Where the default recipes differ from the fields' defaults."""

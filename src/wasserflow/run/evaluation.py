@@ -73,6 +73,7 @@ def evaluate(
     where = next(model.parameters()).device
     report = metric.evaluate(samples, held, split=split, features=features, seed=seed, device=where, say=say)
     report = _with_ratio_loss(report, model, samples, held)
+    report = replace(report, warnings=[*report.warnings, *model.remarks()])
     assert run.at
     measured = {
         "images": run.at.images,

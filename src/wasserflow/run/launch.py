@@ -1,4 +1,4 @@
-"""Start a training in a run's folder, or go on with one."""
+"""Start a training, or continue one."""
 
 import dataclasses
 from contextlib import nullcontext
@@ -11,9 +11,10 @@ import torch
 from wasserflow._core.device import Precision
 from wasserflow._core.errors import UserError, check_seed, unknown
 from wasserflow._core.files import digest
+from wasserflow._core.settings import leaves
 from wasserflow.data import Dataset
 from wasserflow.data import load as load_data
-from wasserflow.method import METHODS, Method
+from wasserflow.method import Method, name_of
 from wasserflow.method.capability import ComparesWithData
 from wasserflow.run.checkpoint import load_latest
 from wasserflow.run.store import Run, Source
@@ -31,7 +32,7 @@ def train(
     data: Any,
     *,
     budget: Budget,
-    out: str | Path,
+    out: str | Path | None,
     seed: int = 0,
     device: str | None = None,
     precision: Precision = "fp32",
@@ -41,29 +42,31 @@ def train(
     """Train a model and keep everything in a run folder.
 
     Args:
-        model: From ``VGrow.for_shape`` or another method; it ends up with the trained weights.
-        data: A `Dataset`, or anything that `wasserflow.data.load` takes: a name, a path, an array.
+        model: From ``VGrow.for_shape`` or another method, also a custom one; it ends up with the trained weights.
+        data: A `Dataset`, or anything that `wasserflow.data.load` takes: a name, a path, an array, a DataFrame.
         budget: When to stop.
-        out: The run's folder, which must not exist yet.
-        seed: Of the data's order and of every step.
+        out: The run's folder, which must not exist yet; None to keep nothing.
+        seed: Random seed of the data's order and of every step.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default the best one here.
-        precision: ``fp32``, or ``bf16`` for networks that compute in bfloat16.
+        precision: Numerical precision of the networks: ``fp32``, or ``bf16``.
         save_minutes: Minutes from one checkpoint to the next.
         report: Called with each line of the log.
 
     Returns:
-        The model, with averaged weights where the method keeps an average, in evaluation mode.
+        The model, with EMA weights where the method keeps them, in evaluation mode.
 
     Raises:
         UserError: If an input cannot be used, or the training diverges; the last good checkpoint stays.
         Interrupted: On Ctrl-C or SIGTERM, after saving.
+
+    Example:
+        >>> model = wf.VGrow.for_shape((1, 28, 28), divergence="kl")
+        >>> wf.train(model, "mnist", budget=wf.Budget(minutes=20), out="runs/mnist")
     """
     main = processes().is_main_process
-    if main:
+    if main and out is not None:
         Run.check_free(out)
-    name = next((name for name, method in METHODS.items() if type(model) is method), None)
-    if name is None:
-        raise UserError(f"a {type(model).__name__} cannot be trained: it is no model of {', '.join(METHODS)}")
+    name = name_of(type(model))
     if precision not in get_args(Precision):
         raise unknown("precision", precision, get_args(Precision))
     check_seed(seed)
@@ -73,6 +76,8 @@ def train(
     where = resolve_training_device(device)
     trained = _unlike_fresh(model)
     trainer = Trainer(model, data, seed=seed, device=where, precision=precision)
+    if out is None:
+        return _go(trainer, None, budget, save_minutes, report)
     record = {
         "method": name,
         "config": dataclasses.asdict(model.config),
@@ -104,9 +109,9 @@ def resume(
     save_minutes: float = 1.0,
     report: Report | None = None,
 ) -> Method:
-    """Go on with a run to its budget, or to a larger one, as if it had never stopped.
+    """Continue a run to its budget, or to a larger one, as if it had never stopped.
 
-    With a larger one learning rates that had fallen (``--decay``) rise again, to fall at its end.
+    With a larger one, learning rates that had decayed (setting ``decay``) rise again and decay at its end.
 
     Args:
         path: The run's folder.
@@ -134,7 +139,7 @@ def resume(
         if budget.done(progress) >= 1:
             raise UserError(
                 f"{path} has used up its budget at {progress.images} images, {progress.seconds / 60:.1f} minutes: "
-                "give a larger --images, --minutes or --cpu-minutes to go on"
+                "give a larger `images`, `minutes` or `cpu_minutes` to go on"
             )
         trainer = Trainer(
             run.build(),
@@ -167,11 +172,11 @@ def _check_budget(budget: object) -> None:
 
 def _check_save_minutes(minutes: float) -> None:
     if not minutes > 0:
-        raise UserError(f"--save-minutes must be above 0, not {minutes}")
+        raise UserError(f"`save_minutes` must be above 0, not {minutes}")
 
 
-def _go(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, report: Report | None) -> Method:
-    """Train to the budget, and hand out the model that samples are drawn from."""
+def _go(trainer: Trainer, run: Run | None, budget: Budget, save_minutes: float, report: Report | None) -> Method:
+    """Train to the budget, and return the model that samples are drawn from."""
     main = processes().is_main_process
     try:
         signal = loop(
@@ -181,22 +186,28 @@ def _go(trainer: Trainer, run: Run, budget: Budget, save_minutes: float, report:
         raise _with_advice(error, trainer, run) from error
     processes().wait_for_everyone()
     if signal:
-        saved = f"saved at {trainer.progress.images} images; wasserflow resume {quote(str(run.path))} goes on"
-        raise Interrupted(saved, signal)
+        raise _interrupted(trainer, run, signal)
     trainer.model.load_state_dict(trainer.sampler().state_dict())
     model = trainer.model.eval()
     if isinstance(model, ComparesWithData):
         model.reference.known.clear()
         if main:
             model.study()
+        if main and run:
             run.remember(model)
     return model
 
 
-def _with_advice(error: TrainingDiverged, trainer: Trainer, run: Run) -> UserError:
+def _interrupted(trainer: Trainer, run: Run | None, signal: int) -> Interrupted:
+    images = trainer.progress.images
+    if run is None:
+        return Interrupted(f"stopped at {images} images, and nothing is kept without a run folder", signal)
+    return Interrupted(f"saved at {images} images; wasserflow resume {quote(str(run.path))} goes on", signal)
+
+
+def _with_advice(error: TrainingDiverged, trainer: Trainer, run: Run | None) -> UserError:
     """What is left of a training that has diverged, and which settings to lower."""
-    kept = sorted(run.checkpoints.glob("*.safetensors"))
+    kept = sorted(run.checkpoints.glob("*.safetensors")) if run else []
     left = f"its last good checkpoint is {kept[-1]}" if kept else "it had no checkpoint yet, so nothing is kept"
-    settings = [f"--{name.replace('_', '-')}" for name in vars(trainer.model.config)]
-    lower = ", ".join(name for name in settings if name.startswith("--lr") or name == "--step-size")
-    return UserError(f"{error}; {left}: train again with a lower {lower}")
+    lower = [name for name in leaves(trainer.model.config) if name.startswith("lr") or name == "step_size"]
+    return UserError(f"{error}; {left}: train again with a lower {', '.join(f'`{name}`' for name in lower)}")

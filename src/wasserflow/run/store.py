@@ -26,7 +26,7 @@ from wasserflow._core.files import whole_or_nothing
 from wasserflow._core.settings import read_settings, settings
 from wasserflow.data import Dataset, Form
 from wasserflow.data import load as load_data
-from wasserflow.method import METHODS, Method, MethodConfig
+from wasserflow.method import Method, MethodConfig, method_named
 from wasserflow.method.capability import ComparesWithData, Reference
 from wasserflow.plot import draw_samples
 from wasserflow.run.checkpoint import latest_progress, load_latest, save_checkpoint, write_tensors
@@ -198,11 +198,14 @@ class Run:
         return Form.from_json(self.record["form"])
 
     @property
+    def method(self) -> type[Method[Any]]:
+        """The method's class."""
+        return method_named(self.record["method"])
+
+    @property
     def config(self) -> MethodConfig:
         """The method's settings."""
-        if self.record["method"] not in tuple(METHODS):
-            raise unknown("method", self.record["method"], METHODS)
-        return read_settings(METHODS[self.record["method"]].Config, self.record["config"], "config")
+        return read_settings(self.method.Config, self.record["config"], "config")
 
     @property
     def budget(self) -> Budget:
@@ -216,9 +219,8 @@ class Run:
 
     def build(self) -> Method:
         """The run's model, with fresh weights."""
-        method: Any = METHODS[self.record["method"]]
         try:
-            return method(self.config, self.form.shape, self.record["weight_seed"])
+            return self.method(self.config, self.form.shape, self.record["weight_seed"])
         except (UserError, ValueError, RuntimeError) as error:
             raise UserError(f"no network can be built from {self.path / 'config.json'}: {error}") from error
 

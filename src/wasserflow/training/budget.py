@@ -1,10 +1,9 @@
-"""How long a run goes on, and how far it has come."""
+"""When a run ends, and how far it has come."""
 
-import math
 from dataclasses import asdict, dataclass
 
 from wasserflow._core.errors import UserError
-from wasserflow._core.settings import settings
+from wasserflow._core.settings import Count, Positive, settings
 
 __all__ = ["Budget", "Progress"]
 
@@ -14,7 +13,7 @@ class Progress:
     """What a run has used up so far, over all its sessions.
 
     Args:
-        images: Real images drawn.
+        images: Real samples drawn.
         steps: Steps of the method.
         seconds: Wall time of training.
         cpu_seconds: Process CPU time of training.
@@ -28,30 +27,30 @@ class Progress:
 
 @settings
 class Budget:
-    """Totals at the first of which a run ends, at a step boundary.
+    """When a training ends: at the first step after one of these totals is reached; at least one must be given.
 
-    Where it ends is all that depends on them, and, with ``--decay``, when learning rates begin to fall.
+    The budget decides when training stops, and nothing else but the learning-rate decay (a method's ``decay``).
 
     Args:
-        images: Real images to see, in total.
+        images: Real samples to see, in total: images, points or rows, each counted as often as it is drawn.
         minutes: Wall time of training, in total.
-        cpu_minutes: Process CPU time of training, in total.
+        cpu_minutes: Process CPU time of training, in total: independent of other load on the machine.
+
+    Example:
+        >>> wf.train(model, "mnist", budget=wf.Budget(minutes=20), out="runs/mnist")
+        >>> wf.resume("runs/mnist", budget=wf.Budget(minutes=40))  # 20 more
     """
 
-    images: int | None = None
-    minutes: float | None = None
-    cpu_minutes: float | None = None
+    images: Count | None = None
+    minutes: Positive | None = None
+    cpu_minutes: Positive | None = None
 
     def __post_init__(self) -> None:
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        for name, value in given.items():
-            if not 0 < value < math.inf:
-                raise UserError(f"--{name.replace('_', '-')} must be a finite number above 0, not {value}")
-        if not given:
-            raise UserError("a run needs a budget: give --images, --minutes or --cpu-minutes")
+        if not any(asdict(self).values()):
+            raise UserError("a run needs a budget: give `images`, `minutes` or `cpu_minutes`")
 
     def done(self, progress: Progress) -> float:
-        """The share used up: the run ends once it is 1 or more."""
+        """The share of the budget that is used up: the run ends once it is 1 or more."""
         used = (progress.images, progress.seconds / 60, progress.cpu_seconds / 60)
         limits = (self.images, self.minutes, self.cpu_minutes)
         return max(a / b for a, b in zip(used, limits, strict=True) if b is not None)

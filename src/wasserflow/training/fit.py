@@ -1,6 +1,6 @@
 """How a network is fitted: backward, averaging over processes, the optimiser's step, and the average of weights."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from accelerate import PartialState
@@ -9,11 +9,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from wasserflow.training.processes import mean_over_processes
 
-__all__ = ["Average", "Fit"]
+__all__ = ["Average", "Fit", "Fits"]
 
 
 class Fit:
-    """One network and its optimiser, as a method sees them."""
+    """One network and its optimiser."""
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, group: PartialState) -> None:
         self.optimizer = optimizer
@@ -42,15 +42,27 @@ class Fit:
             group["lr"] = factor * rate
 
 
+class Fits:
+    """The fits of all networks that have an optimiser, as attributes of the networks' names."""
+
+    def __init__(self, fits: Mapping[str, Fit]) -> None:
+        self._fits = dict(fits)
+
+    def __getattr__(self, name: str) -> Fit:
+        if name not in self._fits:
+            raise AttributeError(f"there is no optimiser of that name: {name}")
+        return self._fits[name]
+
+
 class Average:
     """An exponential moving average of a network's weights and buffers.
 
-    The half-life is never more than a twentieth of the images seen, so that the start is soon forgotten.
+    The half-life is never more than a twentieth of the samples seen, so that the start is soon forgotten.
 
     Args:
         source: The network that is trained.
         network: A copy of it, which becomes the average.
-        half_life: In images.
+        half_life: Half-life in samples seen.
     """
 
     def __init__(self, source: nn.Module, network: nn.Module, half_life: int) -> None:
@@ -67,7 +79,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, images: int, seen: int) -> None:
-        """Take in the weights after a step of ``images`` images, ``seen`` of them in total."""
+        """Add the weights after a step of ``images`` samples, ``seen`` of them in total."""
         decay = 0.5 ** (images / max(min(self.half_life, seen / 20), 1e-9))
         get_ema_multi_avg_fn(decay)(self._ours, self._theirs, 0)
         for ours, theirs in self._copied:

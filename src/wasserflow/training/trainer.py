@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from wasserflow.data import Batches, Dataset
 from wasserflow.method import Method
 from wasserflow.method.capability import ComparesWithData, Reference
 from wasserflow.training.budget import Progress
-from wasserflow.training.fit import Average, Fit
+from wasserflow.training.fit import Average, Fit, Fits
 from wasserflow.training.processes import processes
 from wasserflow.training.state import load_optimizer, load_weights, optimizer_tensors, prefixed, select
 
@@ -29,9 +28,9 @@ class Trainer:
     Args:
         model: A method's model.
         data: What it is trained on.
-        seed: Of the data's order and of every step.
-        device: Where to compute.
-        precision: Of the networks.
+        seed: Random seed of the data's order and of every step.
+        device: Device to compute on.
+        precision: Numerical precision of the networks.
 
     Raises:
         UserError: If the model and the data, or the batch and the processes, do not fit.
@@ -42,7 +41,7 @@ class Trainer:
             raise UserError(f"the model takes samples of shape {model.shape}, the data have shape {data.form.shape}")
         group = processes()
         if model.config.batch % group.num_processes:
-            raise UserError(f"--batch {model.config.batch} does not divide among {group.num_processes} processes")
+            raise UserError(f"`batch={model.config.batch}` does not divide among {group.num_processes} processes")
         self.model = model.to(device).train()
         if isinstance(self.model, ComparesWithData):
             self.model.reference = Reference(lambda n: data.clean(n).to(device))
@@ -72,7 +71,7 @@ class Trainer:
         """One step of the method, seeded by where it stands; returns the scalars to log, on the device.
 
         Args:
-            used: The share of the budget that is used up.
+            used: Share of the budget that is used up.
         """
         seen = self.data.seen
         self.rng.manual_seed(derive_seed("step", self.seed, self.rank, seen))
@@ -83,7 +82,7 @@ class Trainer:
         # A step changes weights more than once, so casts of them must not be kept.
         low = self.precision == "bf16"
         with torch.autocast(self.rng.device.type, torch.bfloat16, enabled=low, cache_enabled=False):
-            log = self.model.step(self.data, SimpleNamespace(**self.fits), self.rng)
+            log = self.model.step(self.data, Fits(self.fits), self.rng)
         self.progress.images = self.data.seen
         self.progress.steps += 1
         for average in self.averages.values():
