@@ -125,7 +125,7 @@ def test_dinov2_gets_resized_and_normalised_images(hub: Path, monkeypatch: pytes
     weights = linear(3, 5, "2")
     put_weights(hub, monkeypatch, "DINOV2", weights)
     data = images(1)
-    with pytest.raises(UserError, match=r"the code of DINOv2 cannot be had.*no network.*put commit \w{7} of github"):
+    with pytest.raises(UserError, match=r"the code of DINOv2 is not available.*no network.*put commit \w{7} of github"):
         extractor("dinov2", data)
     code = hub / f"facebookresearch_dinov2_{pretrained.DINOV2_COMMIT}"
     code.mkdir()

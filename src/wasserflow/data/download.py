@@ -1,4 +1,4 @@
-"""One public file, fetched whole or not at all."""
+"""Download of one public file, atomic and checked."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ TIMEOUT = 30.0  # seconds without a byte
 
 
 class DownloadError(Exception):
-    """Why a file could not be had; the message completes a sentence."""
+    """Why a download failed; the message completes a sentence."""
 
 
 def download(url: str, path: Path, sha256: str) -> None:
-    """Fetch a file to ``path``: first beside it as ``.part``, under its own name once its SHA-256 is right.
+    """Download a file to ``path``: to a file ``.part`` beside it, renamed after a check of its SHA-256.
 
     Args:
-        url: Where it is published.
-        path: Where it shall lie; its folder is made where it is missing.
+        url: Address of the file.
+        path: The file to write; its folder is made if it is missing.
         sha256: Its digest, in hexadecimal.
 
     Raises:
-        DownloadError: No network, no room, or not the file that was expected. Nothing is left behind.
+        DownloadError: If there is no network, no space, or the file is not the expected one. No file is left behind.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes must not write into one file
     digest, received = hashlib.sha256(), 0

@@ -140,13 +140,13 @@ def _check(samples: Tensor, data: Dataset) -> None:
 
 @dataclass(frozen=True)
 class _Sides:
-    """The samples to evaluate, and the indices of real data: all equally many but ``unseen``.
+    """The samples to evaluate, and the indices of the real data on the other sides, at equal counts.
 
     Args:
         samples: Chosen samples.
-        held_out: Of the split compared with.
-        reference: Of the training split.
-        unseen: Data that were not trained on, of two splits, that compared with first; nothing if there are too few.
+        held_out: Indices in the split compared with.
+        reference: Indices in the training split.
+        unseen: Indices in the two splits that were not trained on, for memorisation; empty if there are too few.
     """
 
     samples: Tensor
@@ -230,7 +230,7 @@ def _column_metrics(
 
 
 def _memorised(known: RealFeatures, samples: Tensor, unseen: dict[str, Tensor]) -> tuple[Estimate, Estimate]:
-    """Whether samples, and the second of the unseen sets, lie nearer to the training samples than the first does."""
+    """Memorisation of samples, and of the second unseen set, both compared with the first unseen set."""
     sets = [samples, *(known.rows(name, index) for name, index in unseen.items())]
     near = nearest(torch.cat(sets), known.blocks("train"))
     near_samples, near_held, near_other = near.split([len(x) for x in sets])
@@ -258,7 +258,7 @@ def _class_shares(
 
 
 def _mode_metrics(points: Tensor, data: Dataset) -> Metrics:
-    """How many known modes have at least a tenth of their due within 3 sd, and the share of points so close."""
+    """Number of known modes with a tenth of their share or more within 3 sd, and the share of points within 3 sd."""
     centres, sd = toy.modes(data.source), toy.sd(data.source)
     if centres is None or sd is None:
         return {}
@@ -276,7 +276,7 @@ def _row(name: str, value: float | Estimate, reference: float | Estimate) -> Row
 
 
 def _too_few(count: int, dimension: int) -> list[str]:
-    """A sentence where there are too few samples for metrics that do not depend on their count, or nothing."""
+    """A sentence if there are too few samples for metrics that do not depend on their count, or nothing."""
     enough = max(ENOUGH, PER_FEATURE * dimension)
     if count >= enough:
         return []

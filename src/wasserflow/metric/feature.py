@@ -1,12 +1,12 @@
-"""Feature extractors: what turns images or vectors into the vectors that distances compare.
+"""Feature extractors: maps from images or vectors to the vectors that distances compare.
 
 An extractor is a callable from model space ``(N, *shape)`` to features ``(N, d)`` with a ``name`` and a sentence
-``about`` itself. It is fitted on the training split alone, and the same data give the same extractor whatever
-seed an evaluation uses, so that figures from different runs can be compared.
+``about`` itself. It is fitted on the training split only, and does not depend on the seed of an evaluation, so that
+metrics of different runs can be compared.
 
-- `pixels`: the leading principal components of the training images, unscaled; vectors are taken as they are.
-- `classifier`: the penultimate layer of a small network that learned the training labels.
-- `inception`, `dinov2`: networks that others trained on millions of images.
+- `pixels`: the leading principal components of the training images, unscaled; the coordinates of vectors.
+- `classifier`: the penultimate layer of a small network trained on the training labels.
+- `inception`, `dinov2`: networks pretrained on millions of images.
 """
 
 import os
@@ -44,7 +44,7 @@ COMPONENTS = 64
 WIDTH = 64
 BATCH = 256
 RECIPE = "v1"
-"""Part of the cache's file name: raise it when the classifier's network or training changes."""
+"""Part of the cache's file name; increase it when the classifier's network or training changes."""
 
 
 class Extractor(Protocol):
@@ -57,12 +57,12 @@ class Extractor(Protocol):
 
     @property
     def about(self) -> str:
-        """What it is, in one sentence."""
+        """A description in one sentence."""
         ...
 
     @property
     def key(self) -> str | None:
-        """What its features depend on beyond the images, to keep them under; None where they are quick to compute."""
+        """A key for features kept on disk: what they depend on besides the images; None if they are not kept."""
         ...
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Vectors as they are in model space."""
+    """The coordinates of vectors in model space."""
 
     name: str = "coordinates"
     about: str = "Features are the coordinates in model space."
@@ -91,7 +91,7 @@ class Pixels:
         mean: Mean training image, flattened, shape ``(D,)``.
         basis: Orthonormal rows, shape ``(d, D)``, d <= 64.
         name: Its name in reports.
-        about: What it is, in one sentence.
+        about: A description in one sentence.
     """
 
     mean: Tensor = field(repr=False)
@@ -112,7 +112,7 @@ class Classifier:
     Args:
         net: Its layers; all but the last compute the features.
         name: Its name in reports.
-        about: What it is and how well it does, in one sentence.
+        about: A description, with its accuracy, in one sentence.
     """
 
     net: nn.Sequential = field(repr=False)
@@ -127,18 +127,18 @@ class Classifier:
 
     @torch.no_grad()
     def shares(self, features: Tensor) -> list[float]:
-        """The share of rows that it puts into each class, from features ``(N, 64)``."""
+        """The share of samples that it assigns to each class, from features ``(N, 64)``."""
         logits = self.net[-1].to(features.device)(features.float())
         counts = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
         return (counts.double() / len(features)).tolist()
 
 
 def extractor(name: str, data: Dataset) -> Extractor:
-    """The extractor of that name, fitted on the training split; for vectors ``pixels`` means their coordinates.
+    """The extractor of a name, fitted on the training split; for vectors ``pixels`` means their coordinates.
 
     Args:
         name: A key of `EXTRACTORS`.
-        data: The data set whose training split it is fitted on.
+        data: The data set.
     """
     if name not in EXTRACTORS:
         raise unknown("feature extractor", name, EXTRACTORS)
@@ -152,7 +152,7 @@ def pixels(data: Dataset) -> Extractor:
     if not data.form.is_image:
         return Coordinates()
     size = data.train.x[0].numel()
-    # Half a gigabyte of pixels at most.
+    # At most half a gigabyte of pixels.
     count = min(len(data.train), 10_000, max(4 * COMPONENTS, 2**27 // size))
     chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:count]
     x = data.form.to_model(data.train.x[chosen.to(data.train.x.device)]).flatten(1).cpu()
@@ -167,15 +167,15 @@ def pixels(data: Dataset) -> Extractor:
 
 
 def classifier(data: Dataset) -> Extractor:
-    """A small convolutional network trained on the training labels, or the one trained before on the same data.
+    """A small convolutional network trained on the training labels.
 
-    It is kept in the user's cache folder under the data's fingerprint; a damaged file is made again.
+    It is kept in the user's cache folder under the data's fingerprint; a damaged file is replaced.
 
     Args:
         data: Images with labels.
 
     Raises:
-        UserError: The data are not images, have no labels, or only one class.
+        UserError: If the data are not images, have no labels, or only one class.
     """
     if not data.form.is_image:
         raise UserError("the classifier's features need images, and these data are vectors: use pixels instead.")
@@ -191,7 +191,7 @@ def classifier(data: Dataset) -> Extractor:
         _train(net, data.form, data.train)
         net.eval()
         accuracy = _accuracy(net, data.form, data.validation)
-        # A cache that cannot be written costs the next evaluation a training, not this one its result.
+        # An evaluation does not fail because its cache cannot be written.
         with suppress(UserError, OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_or_nothing(path) as part:
@@ -211,7 +211,7 @@ EXTRACTORS: dict[str, Callable[[Dataset], Extractor]] = {
 
 
 def cache_folder() -> Path:
-    """Where what is slow to compute is kept."""
+    """The folder of features and classifiers that are slow to compute."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "wasserflow" / "features"
 
@@ -237,7 +237,7 @@ def _network(shape: tuple[int, ...], classes: int) -> nn.Sequential:
 
 
 def _train(net: nn.Sequential, form: Form, split: Split) -> None:
-    """Adam with a step size that falls to zero, three times through the data or 100,000 images."""
+    """Train with Adam and a learning rate decaying to zero, for three epochs or 100,000 images."""
     assert split.label is not None
     device = split.x.device
     net.to(device).train()
@@ -264,7 +264,7 @@ def _accuracy(net: nn.Sequential, form: Form, split: Split) -> float:
 
 
 def _load(net: nn.Sequential, path: Path) -> float | None:
-    """Fill the network from the cache; the accuracy stored there, or None when there is nothing usable."""
+    """Load the network from the cache; returns the accuracy stored there, or None if there is no usable file."""
     try:
         with safe_open(path, framework="pt") as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -1,7 +1,8 @@
-r"""Quality and variety apart: precision and recall, density and coverage.
+r"""Quality and variety as separate metrics: precision and recall, density and coverage.
 
-A set of points stands for the union of balls around them, each reaching to its point's k-th nearest neighbour in
-the same set. With real points ``x_i`` (N), their radii ``r_i``, samples ``y_j`` (M) and their radii ``s_j``:
+The support of a set of points is estimated by the union of balls around them; the radius of a ball is the distance to
+the k-th nearest neighbour in the same set. With real points ``x_i`` (N), their radii ``r_i``, samples ``y_j`` (M) and
+their radii ``s_j``:
 
 - precision: the share of samples inside some real ball, ``mean_j any_i |y_j - x_i| <= r_i``;
 - recall: the share of real points inside some sample's ball, ``mean_i any_j |x_i - y_j| <= s_j``;
@@ -9,7 +10,7 @@ the same set. With real points ``x_i`` (N), their radii ``r_i``, samples ``y_j``
   agree, above 1 when samples crowd where real points are dense;
 - coverage: the share of real balls that hold a sample, ``mean_i any_j |y_j - x_i| <= r_i``.
 
-One outlier with a huge ball spoils precision and recall, not density and coverage.
+A single outlier with a large ball distorts precision and recall, but hardly density and coverage.
 
 References:
     Improved Precision and Recall Metric for Assessing Generative Models (Kynkaanniemi et al., 2019),
@@ -28,7 +29,7 @@ __all__ = ["Manifold", "manifold", "radii"]
 
 
 class Manifold(NamedTuple):
-    """The four figures of a set of samples against a set of real points."""
+    """The four metrics of a set of samples against a set of real points."""
 
     precision: float
     recall: float
@@ -39,20 +40,20 @@ class Manifold(NamedTuple):
 def manifold(samples: Tensor, real: Tensor, *, k: int = 5) -> Manifold:
     """Precision, recall, density and coverage of samples against real points.
 
-    Memory stays bounded (stripes of the distance matrix); time is that of three products ``N x d x M``.
+    Memory is bounded (stripes of the distance matrix); time is that of three products ``N x d x M``.
 
     Args:
         samples: Features, shape ``(M, d)``, M > k.
         real: Features, shape ``(N, d)``, N > k; compare at M = N.
-        k: Which neighbour sets the radius of a ball.
+        k: The neighbour that sets the radius of a ball.
 
     Returns:
-        The four figures; all but density lie in [0, 1].
+        The four metrics; all but density lie in [0, 1].
     """
     # Centring keeps the matrix form of the squared distance accurate.
     centre = real.detach().double().mean(0)
     y, x = samples.detach().double() - centre, real.detach().double() - centre
-    # A hair wider, so that rounding never puts the k-th neighbour itself outside.
+    # Slightly larger, so that rounding does not put the k-th neighbour itself outside.
     real_radius, sample_radius = radii(x, k=k) * (1 + 1e-9), radii(y, k=k) * (1 + 1e-9)
     inside, recalled, covered = 0, x.new_zeros(len(x), dtype=torch.bool), x.new_zeros(len(x), dtype=torch.bool)
     balls = 0
@@ -76,7 +77,7 @@ def radii(x: Tensor, *, k: int = 5) -> Tensor:
 
     Args:
         x: Points, shape ``(N, d)``, N > k.
-        k: Which neighbour.
+        k: The neighbour.
 
     Returns:
         Squared radii, shape ``(N,)``.

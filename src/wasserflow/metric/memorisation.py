@@ -5,9 +5,9 @@ A model that copies puts its samples nearer to the training points than new data
 
 .. math:: P\big(d(x) < d(h)\big) + \tfrac12 P\big(d(x) = d(h)\big),
 
-the Mann-Whitney statistic of the two sets of distances: 0.5 where samples lie as far from the training points as new
-data do, towards 1 where they copy, below 0.5 where they keep away from the data. It is one number for the whole space
-(the paper also takes it cell by cell), and sees copies in proportion to their share: a sampler that copies one sample
+the Mann-Whitney statistic of the two sets of distances: 0.5 if samples are as far from the training points as new data
+are, towards 1 if they are copies, below 0.5 if they are farther from the training points. It is one number for the
+whole space (the paper also computes it per cell), and grows with the share of copies: a sampler that copies one sample
 in ten and draws the others from p has the value 0.55.
 
 References:
@@ -32,7 +32,7 @@ def memorised(samples: Tensor, held_out: Tensor, train: Tensor | Iterable[Tensor
     Args:
         samples: Features, shape ``(N, d)``.
         held_out: Features of data that were not trained on, shape ``(M, d)``.
-        train: Features of the training data, shape ``(T, d)``, or their parts in turn.
+        train: Features of the training data, shape ``(T, d)``, or blocks of them.
 
     Returns:
         The probability, ties counted as half, and its standard error given the training set.

@@ -1,4 +1,4 @@
-"""Whether samples lie where the data are at all, whatever the features.
+"""Whether samples lie inside the data, whatever the features.
 
 Features do not always tell. Principal components leave out most of what noise consists of, so that noise images
 collapse to a point among the data: inside the large balls of outliers (precision 1) and, for photographs, near images
@@ -16,13 +16,13 @@ __all__ = ["outside", "roughness", "warn_outside"]
 
 QUANTILE = 0.99
 SHARE = 0.75
-"""Share of samples outside the data from which on a warning says so; a model after a short training stays below it."""
+"""Share of samples outside the data from which on there is a warning; models after a short training are below it."""
 
 MOST = 500
-"""Samples, and held-out data, that are looked at."""
+"""Samples, and held-out data, that are compared."""
 
 TRAINING, VALUES = 10_000, 2**24
-"""Training data, and values in them, that are searched at most."""
+"""Most training data, and values in them, that are searched for neighbours."""
 
 BATCH = 1024
 

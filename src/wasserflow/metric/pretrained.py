@@ -1,10 +1,9 @@
-"""Features of networks that others trained on millions of images: Inception and DINOv2 (the extra ``metrics``).
+"""Features of networks pretrained on millions of images: Inception and DINOv2 (the extra ``metrics``).
 
-The networks' weights lie in torch's own cache, ``~/.cache/torch/hub/checkpoints`` unless ``TORCH_HOME`` says otherwise.
-They are downloaded there on first use, and their SHA-256 is checked at every one: torch-fidelity, which unpickles
-Inception's, gets the published file or none. The code of DINOv2 is a fixed commit of its publisher's. Images are handed
-over in grey levels (uint8), grey ones three times over; each network resizes them itself, as TensorFlow 1 does: to
-299x299 and 224x224.
+The weights are in torch's own cache, ``~/.cache/torch/hub/checkpoints`` unless ``TORCH_HOME`` is set. They are
+downloaded on first use, and their SHA-256 is checked at every use: torch-fidelity, which unpickles those of Inception,
+gets the published file or none. The code of DINOv2 is a fixed commit of its publisher's repository. The networks take
+uint8 images, grey ones repeated in three channels, and resize them as TensorFlow 1 does: to 299x299 and 224x224.
 
 References:
     Rethinking the Inception Architecture for Computer Vision (Szegedy et al., 2015), arXiv 1512.00567.
@@ -46,7 +45,7 @@ INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb91
 DINOV2 = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth"
 DINOV2_SHA256 = "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73"
 DINOV2_COMMIT = "e1277af2ba9496fbadf7aec6eba56e8d882d1e35"
-"""Of its publisher's code, github.com/facebookresearch/dinov2, which torch.hub downloads and runs."""
+"""Commit of github.com/facebookresearch/dinov2, which torch.hub downloads and runs."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ class Pretrained:
     Args:
         net: The network.
         name: Its name in reports.
-        about: What it is, in one sentence.
-        key: What its features depend on, beyond the images.
+        about: A description in one sentence.
+        key: As in `wasserflow.metric.feature.Extractor`.
     """
 
     net: nn.Module = field(repr=False)
@@ -79,18 +78,18 @@ def inception(data: Dataset) -> Pretrained:
         data: Images, grey or in colour.
 
     Raises:
-        UserError: The data are no such images, torch-fidelity is not installed, or the weights cannot be had.
+        UserError: If the data are no such images, torch-fidelity is not installed, or the weights are not available.
     """
     _check(data, "inception")
     module = _fidelity("feature_extractor_inceptionv3", "inception")
     path = _weights(INCEPTION, INCEPTION_SHA256)
-    with torch.random.fork_rng(devices=[]):  # its layers draw weights before they are given theirs
+    with torch.random.fork_rng(devices=[]):  # its layers are initialised before the weights are loaded
         net = module.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
     version = _fidelity("version", "inception").__version__
     return Pretrained(
         net,
         name="inception",
-        about=f"Features are the 2,048 of torch-fidelity {version}'s Inception-v3 ({path.stem}): these figures are "
+        about=f"Features are the 2,048 of torch-fidelity {version}'s Inception-v3 ({path.stem}): these metrics are "
         "comparable with published ones only under the same counts, images and splits.",
         key=f"inception-{INCEPTION_SHA256[:8]}",
     )
@@ -103,13 +102,13 @@ def dinov2(data: Dataset) -> Pretrained:
         data: Images, grey or in colour.
 
     Raises:
-        UserError: The data are no such images, torch-fidelity is not installed, or the code or the weights cannot be
-            had.
+        UserError: If the data are no such images, torch-fidelity is not installed, or the code or the weights are
+            not available.
     """
     _check(data, "dinov2")
     resize = _fidelity("interpolate_compat_tensorflow", "dinov2").interpolate_bilinear_2d_like_tensorflow1x
     path = _weights(DINOV2, DINOV2_SHA256)
-    os.environ["XFORMERS_DISABLED"] = "1"  # its other attention, which computes the same on some GPUs only
+    os.environ["XFORMERS_DISABLED"] = "1"  # an attention that gives the same result on some GPUs only
     try:
         with torch.random.fork_rng(devices=[]), redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="xFormers")
@@ -120,7 +119,7 @@ def dinov2(data: Dataset) -> Pretrained:
     except (OSError, ImportError, RuntimeError, BadZipFile) as error:
         folder = Path(torch.hub.get_dir()) / f"facebookresearch_dinov2_{DINOV2_COMMIT}"
         raise UserError(
-            f"the code of DINOv2 cannot be had ({error}): put commit {DINOV2_COMMIT[:7]} of "
+            f"the code of DINOv2 is not available ({error}): put commit {DINOV2_COMMIT[:7]} of "
             f"github.com/facebookresearch/dinov2 into {folder}."
         ) from error
     vit.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -133,12 +132,12 @@ def dinov2(data: Dataset) -> Pretrained:
 
 
 def levels(x: Tensor) -> Tensor:
-    """Images of model space, floats in [-1, 1], in the 256 grey levels of a file: uint8 of the same shape."""
+    """Images of model space, floats in [-1, 1], in 256 grey levels: uint8 of the same shape."""
     return x.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 class _DinoV2(nn.Module):
-    """What torch-fidelity's extractor of this name does, without the torchvision that it needs."""
+    """The same as torch-fidelity's extractor of this name, which needs torchvision."""
 
     mean: Tensor
     std: Tensor
@@ -161,7 +160,7 @@ def _check(data: Dataset, name: str) -> None:
 
 
 def _weights(url: str, sha256: str) -> Path:
-    """The file of weights, downloaded where it is absent, its content checked."""
+    """The file of weights, downloaded if it is absent, after a check of its SHA-256."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     if not path.exists():
         try:
@@ -181,9 +180,9 @@ def _weights(url: str, sha256: str) -> Path:
 
 
 def _fidelity(module: str, features: str) -> ModuleType:
-    """A module of torch-fidelity, without what its package imports besides.
+    """A module of torch-fidelity, without the imports of its package.
 
-    That is torchvision, which has to match the build of torch to a letter, and which these modules do not use.
+    The package imports torchvision, which must match the build of torch exactly, and which these modules do not use.
     """
     name = f"torch_fidelity.{module}"
     if "torch_fidelity" in sys.modules:
@@ -196,6 +195,6 @@ def _fidelity(module: str, features: str) -> ModuleType:
     sys.modules["torch_fidelity"] = package
     try:
         return import_module(name)
-    finally:  # whoever imports the package later gets all of it
+    finally:  # a later import gets the whole package
         for known in [known for known in sys.modules if known.split(".")[0] == "torch_fidelity"]:
             del sys.modules[known]

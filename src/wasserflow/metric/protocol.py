@@ -1,4 +1,4 @@
-"""How the metrics of a report were computed, in sentences."""
+"""The protocol of an evaluation in sentences."""
 
 from wasserflow.data import toy
 from wasserflow.data.dataset import Dataset
@@ -14,9 +14,9 @@ def describe(data: Dataset, split: str, extract: Extractor, count: int, unseen: 
     Args:
         data: The data set.
         split: The held-out split compared with.
-        extract: What computed the features.
+        extract: The feature extractor.
         count: Samples on each side.
-        unseen: How many samples of two splits that were not trained on went into ``memorised``; empty for none.
+        unseen: Numbers of samples for ``memorised`` from the two splits that were not trained on; empty for none.
     """
     other = "other training samples" if split == "train" else "training samples"
     sentences = [
@@ -45,7 +45,7 @@ def describe(data: Dataset, split: str, extract: Extractor, count: int, unseen: 
     if centres is not None:
         sentences.append(
             f"A mode (of {len(centres)}) counts when 3 standard deviations around it hold a tenth of its due share "
-            "of samples; high quality is the share of samples that close to any."
+            "of samples; high quality is the share of samples within 3 standard deviations of any."
         )
     return " ".join(sentences)
 

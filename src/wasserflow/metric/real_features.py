@@ -1,9 +1,9 @@
-"""Features of real data, kept on disk where they are slow to compute.
+"""Features of real data, kept on disk if they are slow to compute.
 
 Inception and DINOv2 take minutes to hours for a whole data set. Their features of each split are kept in
 ``~/.cache/wasserflow/features`` (``XDG_CACHE_HOME`` moves it), one file per data fingerprint, network and split: a
-plain array (float32; 8 kB per image for Inception, 3 kB for DINOv2) with its SHA-256 behind it. No image is stored. A
-damaged file is made again, and the folder may be emptied at any time. Principal components, coordinates and the small
+float32 array (8 kB per image for Inception, 3 kB for DINOv2) followed by its SHA-256. No image is stored. A damaged
+file is replaced, and the folder may be emptied at any time. Principal components, coordinates and the small
 classifier's features take seconds and are not kept.
 """
 
@@ -29,7 +29,7 @@ FLOAT = np.dtype("<f4")
 
 
 def features_of(extract: Extractor, x: Tensor) -> Tensor:
-    """Features, float32 ``(N, d)``, of samples in model space, with full precision on every device."""
+    """Features, float32 ``(N, d)``, of samples in model space, in full precision on every device."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         return torch.cat([extract(part) for part in x.split(BATCH)]).float()
 
@@ -58,7 +58,7 @@ class RealFeatures:
         return torch.cat([self._compute(split, part) for part in index.split(BATCH)])
 
     def blocks(self, split: str) -> Iterator[Tensor]:
-        """Features of a whole split, in order, a block at a time."""
+        """Features of a whole split, in order, in blocks."""
         for part in torch.arange(len(self.data.split(split))).split(BATCH):
             yield self.rows(split, part)
 
@@ -68,7 +68,7 @@ class RealFeatures:
         return features_of(self.extract, x)
 
     def _stored(self, split: str) -> np.ndarray | None:
-        """The features on disk, computed where they are absent; None where they are not kept."""
+        """The features on disk, computed if they are absent; None if they are not kept."""
         if split not in self._kept:
             self._kept[split] = self._found(split)
         return self._kept[split]
@@ -80,7 +80,7 @@ class RealFeatures:
         count = len(self.data.split(split))
         if (found := _read(path, count)) is not None:
             return found
-        # A cache that cannot be written costs time, not the evaluation.
+        # An evaluation does not fail because its cache cannot be written.
         with suppress(UserError, OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_or_nothing(path) as unfinished:
@@ -102,7 +102,7 @@ class RealFeatures:
 
 
 def _read(path: Path, count: int) -> np.ndarray | None:
-    """The array in a file, left on disk; None where there is no whole one of ``count`` rows."""
+    """The array in a file, memory-mapped; None if there is no undamaged one of ``count`` rows."""
     digest = hashlib.sha256()
     try:
         left = size = path.stat().st_size - digest.digest_size

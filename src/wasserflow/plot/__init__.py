@@ -1,4 +1,4 @@
-"""Pictures: image grids, clouds, curves, densities, fields, animations. Every file is written whole or not at all."""
+"""Plots: image grids, clouds, curves, densities, fields, animations. Files are written atomically."""
 
 from wasserflow.plot.animation import evenly, save_gif
 from wasserflow.plot.curves import curves, overlaid

@@ -1,4 +1,4 @@
-"""Moving pictures: a looping GIF that anything can show."""
+"""Animations as looping GIFs."""
 
 import os
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ from wasserflow._core.files import whole_or_nothing
 __all__ = ["evenly", "save_gif"]
 
 SHORTEST = 0.04
-"""Seconds a frame stays at least; viewers slow down what is much quicker."""
+"""Least duration of a frame in seconds; viewers slow down shorter ones."""
 
 HOLD = 1.5
-"""Seconds the last frame stays before the loop starts again."""
+"""Duration of the last frame in seconds."""
 
 
 def save_gif(frames: Sequence[Image.Image], path: str | os.PathLike[str], *, seconds: float = 4.0) -> None:
-    """Write frames of one size as a GIF that loops and rests on the last frame.
+    """Write frames of one size as a GIF that loops and pauses on the last frame.
 
-    Frames beyond 25 a second are left out evenly, never the first or the last. One palette, taken from frames
-    all along, serves every frame, so that colours do not flicker.
+    Frames beyond 25 a second are left out evenly, never the first or the last. All frames share one palette, so that
+    colours do not flicker.
 
     Args:
         frames: The pictures, first to last.
-        path: Where to, ``.gif``.
-        seconds: How long the motion takes, without the rest on the last frame.
+        path: The file, ``.gif``.
+        seconds: Duration without the pause on the last frame.
     """
     if not frames or seconds <= 0:
         raise ValueError("a GIF needs at least one frame and a positive duration")
@@ -49,14 +49,14 @@ def save_gif(frames: Sequence[Image.Image], path: str | os.PathLike[str], *, sec
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """At most ``most`` of ``range(count)``, evenly, with both ends."""
+    """At most ``most`` of ``range(count)``, evenly spaced, including both ends."""
     if count <= most:
         return list(range(count))
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def _indexed(frames: Sequence[Image.Image]) -> list[Image.Image]:
-    """The frames with one common palette; 32 levels do for grey ones and make the file a third as large."""
+    """The frames with one palette; grey frames have 32 levels, which makes the file a third as large."""
     if all(frame.mode == "L" for frame in frames):
         return [frame.point([round(round(grey / 255 * 31) * 255 / 31) for grey in range(256)]) for frame in frames]
     colours = [frame.convert("RGB") for frame in frames]

@@ -1,4 +1,4 @@
-"""Images side by side, large enough to be judged by eye."""
+"""Grids of images, enlarged so that the eye can judge them."""
 
 import math
 import os
@@ -16,24 +16,24 @@ from wasserflow._core.files import whole_or_nothing
 __all__ = ["image_grid", "save_grid", "save_image"]
 
 WIDTH = 700
-"""Pixels a grid aims at when it may choose its own magnification."""
+"""Approximate width in pixels of a grid whose scale is not given."""
 
 SMALL = 16
-"""Below this side pixels as squares hide the shape: such images are enlarged smoothly (bicubic)."""
+"""Side in pixels below which images are enlarged smoothly (bicubic), because square pixels would hide the shape."""
 
 SEPARATOR = 224
-"""Light grey, visible between dark images and between light ones."""
+"""Light grey, visible between dark and between light images."""
 
 
 def image_grid(samples: Tensor, columns: int | None = None, scale: int | None = None) -> Image.Image:
-    """Lay images out row by row, with thin light lines between them.
+    """Arrange images in rows, with thin light lines between them.
 
     Args:
-        samples: Images in model space, shape ``(N, C, H, W)`` in [-1, 1] (values beyond are clamped, those that
-            are not numbers drawn mid-grey), C = 1 (grey), 3 (RGB) or 4 (RGBA).
+        samples: Images in model space, shape ``(N, C, H, W)`` in [-1, 1] (other values are clamped, NaN is drawn
+            mid-grey), C = 1 (grey), 3 (RGB) or 4 (RGBA).
         columns: Images in a row; by default the grid is about square.
-        scale: Whole factor by which images are enlarged, pixels repeated, or smoothly below 16 pixels a side; by
-            default small images grow until the grid is about 700 pixels wide.
+        scale: Whole factor by which images are enlarged, by repeating pixels, or smoothly below 16 pixels a side; by
+            default the grid becomes about 700 pixels wide.
 
     Returns:
         The picture, in mode ``L``, ``RGB`` or ``RGBA``.
@@ -61,22 +61,22 @@ def image_grid(samples: Tensor, columns: int | None = None, scale: int | None = 
 
 
 def save_grid(samples: Tensor, path: str | os.PathLike[str], columns: int | None = None) -> None:
-    """Write `image_grid` of the samples to a file, whole or not at all.
+    """Write an `image_grid` of the samples atomically.
 
     Args:
         samples: Images in model space, shape ``(N, C, H, W)``.
-        path: Where to; the suffix sets the format.
+        path: The file; its suffix sets the format.
         columns: Images in a row.
     """
     save_image(image_grid(samples, columns), path)
 
 
 def save_image(image: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Write one picture, whole or not at all.
+    """Write a picture atomically.
 
     Args:
         image: The picture.
-        path: Where to; the suffix sets the format.
+        path: The file; its suffix sets the format.
     """
     suffix = Path(path).suffix.lower()
     Image.init()

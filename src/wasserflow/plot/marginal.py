@@ -1,4 +1,4 @@
-"""Columns of samples beside those of data, one histogram each."""
+"""Columns of samples over those of data, with a histogram for each."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -17,16 +17,16 @@ MOST_COLUMNS = 12
 BINS = 50
 WHOLE = 2.0**50  # below it halves are exact beside whole numbers
 LONGEST = 32
-"""Letters of a column's name that fit above its panel."""
+"""Characters of a column's name that fit above its panel."""
 
 
 def marginals(samples: np.ndarray, data: np.ndarray, names: Sequence[str] | None = None) -> "Figure":
-    """The distribution of each column, samples over data, on the same bins; the first 12 columns.
+    """Draw the distributions of the first 12 columns, samples over data, with the same bins.
 
     Args:
         samples: Shape ``(N, d)``.
         data: Shape ``(M, d)``; sets the bins.
-        names: Of the columns; by default their numbers.
+        names: Names of the columns; by default their numbers.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -53,7 +53,7 @@ def marginals(samples: np.ndarray, data: np.ndarray, names: Sequence[str] | None
 
 
 def _edges(column: np.ndarray, whole: bool) -> np.ndarray:
-    """Edges of about 50 equal bins of a column, each with as many whole numbers in it where it has only those."""
+    """Edges of about 50 equal bins of a column; those of whole numbers hold equally many of them."""
     low, high = limits(column[:, None])[0]
     if not whole:
         return np.linspace(low, high, BINS + 1)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["densities", "field", "kernel_density", "paths"]
 
 PATHS = 30
-"""Paths drawn at most; more would hide each other."""
+"""Most paths drawn; more would hide each other."""
 
 ARROWS = 60
-"""Points per axis where a field is evaluated."""
+"""Points per axis at which a field is evaluated."""
 
 CELLS = 200
 """Cells per axis of the grid on which densities are drawn."""
@@ -141,7 +141,7 @@ def kernel_density(cloud: np.ndarray, bounds: np.ndarray, cells: int = CELLS) ->
 def _over(
     data: np.ndarray | None, cloud: np.ndarray, names: Sequence[str] | None, beside: float = 0
 ) -> "tuple[Figure, Axes]":
-    """A panel with the data in grey and their axes, or else empty with those of the cloud."""
+    """A panel with the data in grey and their axes, or an empty one with the axes of the cloud."""
     bounds = limits(cloud if data is None else data)
     figure = fitted_figure(bounds, beside=beside)
     axes = figure.subplots()

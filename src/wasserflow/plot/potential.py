@@ -1,4 +1,4 @@
-"""A potential in the plane over time, energies along trajectories, and how energies of several sets are spread."""
+"""A potential in the plane over time, energies along trajectories, and distributions of energies of several sets."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,19 +16,19 @@ COLOURS = (DATA, SAMPLES, LEVEL, "#2e8b57", "#8e5ea2", "#c7962c")
 BINS = 60
 MOST_PATHS = 60
 DEEPEST = 12.0
-"""How far below its highest a log-density is drawn."""
+"""Range below its maximum in which a log-density is drawn."""
 
 
 def potentials(
     values: Mapping[str, np.ndarray], fields: Sequence[np.ndarray], bounds: np.ndarray, label: str
 ) -> "Figure":
-    """A number and a field over the plane at several times, side by side.
+    """Draw a number and a field over the plane at several times, side by side.
 
     Args:
-        values: By the panels' titles, (M, M) each: row i is the i-th y, column j the j-th x.
-        fields: A velocity per panel, (K, K, 2), drawn as arrows of their own scale.
-        bounds: Of the grids, ``((x0, x1), (y0, y1))``.
-        label: What the number is.
+        values: Values by the title of their panel, (M, M) each: row i is the i-th y, column j the j-th x.
+        fields: A velocity per panel, (K, K, 2), drawn as arrows with a scale per panel.
+        bounds: Bounds of the grids, ``((x0, x1), (y0, y1))``.
+        label: Name of the number.
     """
     figure = fitted_figure(bounds, panels=len(values))
     wide, high = figure.get_size_inches()
@@ -42,24 +42,22 @@ def potentials(
         axes.quiver(x, y, v[..., 0], v[..., 1], color=LEVEL, width=0.004)
         fit_axes(axes, bounds)
         tidy(axes, title)
-    figure.supxlabel(
-        f"{label}: the darker the higher, from {DEEPEST:g} below the highest; arrows: grad psi", fontsize=10
-    )
+    figure.supxlabel(f"{label}: darker is higher, from {DEEPEST:g} below the maximum; arrows: grad psi", fontsize=10)
     return figure
 
 
 def energy_paths(times: np.ndarray, values: np.ndarray, label: str) -> "Figure":
-    """A number along trajectories: a line per sample, their median on top, and a mark at t = 1.
+    """Draw a number along trajectories: a line per sample, their median on top, and a mark at t = 1.
 
     Args:
         times: Shape (T,).
         values: Shape (T, N).
-        label: What the number is.
+        label: Name of the number.
     """
     figure, (axes,) = tile(1, 1, (6.0, 4.0))
     axes.plot(times, values[:, :MOST_PATHS], color=SAMPLES, lw=0.6, alpha=0.35)
     axes.plot(times, np.median(values, axis=1), color="black", lw=1.8, label=f"median of {values.shape[1]:,}")
-    axes.axvline(1, color=LEVEL, lw=1, ls="--", label="t = 1: the field stands still from here on")
+    axes.axvline(1, color=LEVEL, lw=1, ls="--", label="t = 1: field frozen from here on")
     axes.set_xlabel("t", fontsize=10)
     axes.grid(color="#dddddd", lw=0.6)
     brief(axes.yaxis)
@@ -69,11 +67,11 @@ def energy_paths(times: np.ndarray, values: np.ndarray, label: str) -> "Figure":
 
 
 def histograms(sets: Mapping[str, np.ndarray], label: str) -> "Figure":
-    """The distributions of one number over several sets, on the same bins.
+    """Draw the distributions of one number over several sets, with the same bins.
 
     Args:
-        sets: Values by the sets' names, (N,) each.
-        label: What the number is.
+        sets: Values by the name of their set, (N,) each.
+        label: Name of the number.
     """
     figure, (axes,) = tile(1, 1, (6.5, 4.0))
     together = np.concatenate(list(sets.values()))

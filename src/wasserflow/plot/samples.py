@@ -1,4 +1,4 @@
-"""The picture that fits samples: a grid of images, or a scatter of points."""
+"""A picture of samples: a grid of images, or a scatter plot of points."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ __all__ = ["draw_samples"]
 
 
 def draw_samples(samples: Tensor, path: str | Path, reference: Tensor | None = None) -> bool:
-    """Draw images (N, C, H, W) as a grid, points (N, 2) as a scatter over the reference; other vectors not at all.
+    """Draw images (N, C, H, W) as a grid, and points (N, 2) as a scatter plot over the reference.
 
     Returns:
-        Whether there was a picture to draw.
+        Whether a picture was drawn; there is none of other vectors.
 
     Raises:
         UserError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Clouds of points in the plane, beside and over the data they should match."""
+"""Clouds of points in the plane, beside and over the data."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -18,18 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["as_plane", "cloud_frames", "draw_cloud", "save_scatter"]
 
 MOST = 20_000
-"""Points drawn at most; more only fill the paper."""
+"""Most points drawn."""
 
 
 def save_scatter(points: Tensor, path: str | os.PathLike[str], reference: Tensor | None = None) -> None:
     """Draw points of the plane; with a reference, in a second panel over it, with the same axes.
 
-    The axes are those of the reference, cut at its outer half per cent and widened a little; how many points lie
-    outside them is said above the panel.
+    The axes fit the reference without its outer 0.5 %; the title states the share of points outside them.
 
     Args:
         points: Shape ``(N, 2)``.
-        path: Where to; the suffix sets the format (``.png``, ``.pdf``, ``.svg`` ...).
+        path: The file; its suffix sets the format (``.png``, ``.pdf``, ``.svg`` ...).
         reference: Data, shape ``(M, 2)``.
     """
     cloud = as_plane(points)
@@ -57,8 +56,8 @@ def cloud_frames(
 
     Args:
         clouds: Particles along a flow, each of shape ``(N, 2)``.
-        reference: Data, shape ``(M, 2)``, drawn grey below; sets the axes (else the last cloud does).
-        titles: What stands above each picture.
+        reference: Data, shape ``(M, 2)``, drawn in grey below; sets the axes (else the last cloud does).
+        titles: Titles of the pictures.
         around: Points ``(K, 2)`` that set the axes instead.
 
     Returns:
@@ -80,7 +79,7 @@ def cloud_frames(
         draw_cloud(axes, data, DATA, bounds, alpha=0.5)
     marks = draw_cloud(axes, history[0], SAMPLES, bounds)
     tidy(axes, titles[0] if titles else "")
-    for artist in (marks, axes.title):  # all else is laid out and drawn once
+    for artist in (marks, axes.title):  # the rest is laid out and drawn once
         artist.set_animated(True)
     canvas.draw()
     ground = canvas.copy_from_bbox(figure.bbox)
@@ -98,7 +97,7 @@ def cloud_frames(
 def draw_cloud(
     axes: "Axes", cloud: np.ndarray, colour: str, limits: np.ndarray, alpha: float = 1.0
 ) -> "PathCollection":
-    """Dots that shrink and thin out as they crowd, so that density stays visible; sets the axes."""
+    """Draw dots, smaller and fainter the more there are, so that density stays visible; sets the axes."""
     shown = _thin(cloud)
     size = float(np.clip(15_000 / len(shown), 2, 14))
     ink = float(np.clip(40 / np.sqrt(len(shown)), 0.35, 0.8))
@@ -108,7 +107,7 @@ def draw_cloud(
 
 
 def as_plane(points: Tensor | np.ndarray) -> np.ndarray:
-    """Finite points of the plane as an array, or a sentence."""
+    """The finite points of the plane as an array; raises a `UserError` if there are none."""
     values = np.asarray(points.detach().cpu() if isinstance(points, Tensor) else points, np.float64)
     if values.ndim != 2 or values.shape[1] != 2:
         raise UserError(f"a scatter plot needs points (N, 2), not {tuple(values.shape)}.")

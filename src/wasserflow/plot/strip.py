@@ -1,4 +1,4 @@
-"""Grids of a training put together: rows below each other, or frames with a caption."""
+"""Grids of a training combined: rows below each other, or frames with a caption."""
 
 from collections.abc import Mapping
 
@@ -8,21 +8,21 @@ __all__ = ["captioned", "strip", "top_row"]
 
 INK = "#303030"
 GAP = 8
-"""Pixels between text and pictures."""
+"""Pixels between texts and pictures."""
 
 
 def top_row(grid: Image.Image, rows: int) -> Image.Image:
-    """The first row of an `image_grid` with so many rows, separators included, pixel by pixel."""
+    """The first row of an `image_grid` with ``rows`` rows, including its separators."""
     line = grid.height % rows  # rows of equal height, and one separator more than rows
     return grid.crop((0, 0, grid.width, grid.height // rows + line))
 
 
 def strip(rows: Mapping[str, Image.Image], heading: str) -> Image.Image:
-    """Pictures of one size below each other, not resampled, each with its name on its left.
+    """Arrange pictures of one size below each other, without resampling, with their names on the left.
 
     Args:
         rows: The pictures by name, first to last.
-        heading: What the names are; stands above them.
+        heading: Heading of the names.
     """
     first = next(iter(rows.values()))
     font = _font(16)

@@ -1,4 +1,4 @@
-"""What a run reports as it goes: time used, means of what the steps return, speed, memory, time left."""
+"""What a run reports: time used, means of the scalars that steps return, speed, memory, time left."""
 
 import time
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Clock:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def tick(self) -> None:
-        """Bring the progress up to now."""
+        """Update the progress to the present time."""
         wall, cpu = time.perf_counter(), time.process_time()
         self.progress.seconds += wall - self._wall
         self.progress.cpu_seconds += cpu - self._cpu
@@ -43,7 +43,7 @@ class Ledger:
     """Sums of the scalars that steps return, kept on the device until a line is due.
 
     Args:
-        progress: Where the run stands.
+        progress: Progress of the run.
         window: Seconds that the means of a line cover at least. A line that comes sooner after the last one (before a
             checkpoint, at the end) averages over steps of earlier lines too, so that it is not noisier than the others.
     """
@@ -58,7 +58,7 @@ class Ledger:
         return self._stretches[-1].seconds
 
     def add(self, log: dict[str, Tensor]) -> None:
-        """Take in what a step returned."""
+        """Add the scalars that a step returned."""
         now = self._stretches[-1]
         now.steps += 1
         for name, value in log.items():
@@ -94,7 +94,7 @@ class Ledger:
 
 
 def memory_mb(device: torch.device) -> int:
-    """Memory in MB: the peak on a CUDA device, what the process holds now otherwise."""
+    """Memory in MB: the peak on a CUDA device, otherwise the present memory of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) >> 20
     return psutil.Process().memory_info().rss >> 20
