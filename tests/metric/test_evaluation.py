@@ -1,4 +1,4 @@
-"""`evaluate`: real data reach their floor, faults show in the right figure, and bad input is told so."""
+"""`evaluate`: real data reach their reference, faults show in the right metric, and bad input gets one sentence."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ def draw(data: Dataset, n: int) -> Tensor:
     return data.form.to_model(data.validation.x[:n])
 
 
-def test_real_images_reach_the_floor_and_noise_does_not(digits: Dataset):
+def test_real_images_reach_the_reference_and_noise_does_not(digits: Dataset):
     report = evaluate(draw(digits, 10**6), digits)
     assert [row.name for row in report.rows] == (
         ["frechet", "kernel", "sliced", "precision", "recall", "density", "coverage", "memorised"]
@@ -100,7 +100,7 @@ def test_counts_are_equal_and_recorded(digits: Dataset):
     assert report.fingerprint == digits.fingerprint
     wide = load(np.random.default_rng(0).normal(size=(400, 600)).astype(np.float32))  # covariances need more
     assert "2,400" in evaluate(wide.form.to_model(wide.test.x), wide).warnings[0]
-    # The floor takes the other half of the training samples: distances between a set and itself would be 0.
+    # The reference takes the other half of the training samples: distances between a set and itself would be 0.
     assert report["frechet"].reference > 0.1
     assert "other training samples" in report.protocol
     found = json.loads(json.dumps(report.to_json(), allow_nan=False))
