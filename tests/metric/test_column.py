@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
-from wasserflow.data import Dataset, load
+from wasserflow.data import Dataset, Form, load
 from wasserflow.metric import evaluate
-from wasserflow.metric.column import column_rows, correlation_difference, total_variation
+from wasserflow.metric.column import compare_columns, correlation_difference, total_variation
 
 N = 3000
 
@@ -124,7 +124,10 @@ def test_correlations_by_hand():
 
 
 def test_values_outside_the_range_of_training():
-    x, train = np.array([-1.0, 0, 0.5, 1, 1.5]), np.array([0.0, 1])
-    rows = {row.name: row for row in column_rows(x, train, np.array([0.5, 2]), train, whole=False)}
+    x, train, held_out = np.array([-1.0, 0, 0.5, 1, 1.5]), np.array([0.0, 1]), np.array([0.5, 2])
+    form = Form((1,), "ND", ("float64",), columns=("x",))
+    found = compare_columns(form, x[:, None], train[:, None], held_out[:, None], train[:, None])
+    rows = {row.name: row for row in found["x"]}
+    assert list(rows) == ["ks", "outside"]
     assert rows["outside"].value == pytest.approx(0.4)
     assert rows["outside"].reference == 0.5

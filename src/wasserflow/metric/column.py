@@ -10,26 +10,54 @@ from typing import Any
 import numpy as np
 from scipy.stats import ks_2samp
 
+from wasserflow.data.dataset import Form
 from wasserflow.metric.report import LOWER_IS_BETTER, Row
 
-__all__ = ["column_rows", "correlation_difference", "total_variation"]
+__all__ = ["compare_columns", "correlation_difference", "summary", "total_variation"]
 
 FEW_VALUES = 20
 
 
-def column_rows(
-    samples: np.ndarray, reference: np.ndarray, held_out: np.ndarray, train: np.ndarray, whole: bool
-) -> tuple[Row, ...]:
-    """The metrics of one column, each beside that of real data.
+def compare_columns(
+    form: Form, samples: np.ndarray, reference: np.ndarray, held_out: np.ndarray, train: np.ndarray
+) -> dict[str, tuple[Row, ...]]:
+    """The metrics of each column of a table, by its name, each beside that of real data.
 
     Args:
-        samples: Its values in samples, shape ``(N,)``, in the data's units.
-        reference: In as many training rows.
-        held_out: In the held-out rows that both are compared with; they are the reference of ``outside``, because
-            training rows lie in their own range.
-        train: In all training rows.
-        whole: Whether it holds whole numbers or booleans.
+        form: The form of the table.
+        samples: Rows in the data's units, shape ``(N, d)``.
+        reference: As many training rows.
+        held_out: The rows that both are compared with. They are also the reference of ``outside``, because training
+            rows lie in their own range.
+        train: All training rows.
     """
+    kinds = form.dtypes if len(form.dtypes) == form.shape[0] else form.dtypes * form.shape[0]
+    sides = (samples, reference, held_out, train)
+    return {
+        name: _column(*(rows[:, i] for rows in sides), whole=np.dtype(kinds[i]).kind in "iub")
+        for i, name in enumerate(form.columns or ())
+    }
+
+
+def summary(
+    columns: dict[str, tuple[Row, ...]], samples: np.ndarray, reference: np.ndarray, held_out: np.ndarray
+) -> list[Row]:
+    """The metrics of a whole table: mean and worst Kolmogorov-Smirnov distance, and the difference of correlations."""
+    distances = [row for rows in columns.values() for row in rows if row.name == "ks"]
+    values, real = [row.value for row in distances], [row.reference for row in distances]
+    found = {"ks_mean": (float(np.mean(values)), float(np.mean(real))), "ks_worst": (max(values), max(real))}
+    if len(columns) > 1:
+        found["correlations"] = (
+            correlation_difference(samples, held_out),
+            correlation_difference(reference, held_out),
+        )
+    return [Row(name, value, real, LOWER_IS_BETTER[name]) for name, (value, real) in found.items()]
+
+
+def _column(
+    samples: np.ndarray, reference: np.ndarray, held_out: np.ndarray, train: np.ndarray, *, whole: bool
+) -> tuple[Row, ...]:
+    """The metrics of one column; ``whole`` says whether it holds whole numbers or booleans."""
     found = {"ks": (_kolmogorov_smirnov(samples, held_out), _kolmogorov_smirnov(reference, held_out))}
     if whole and len(np.unique(train)) <= FEW_VALUES:
         found["total_variation"] = total_variation(samples, held_out), total_variation(reference, held_out)

@@ -16,7 +16,7 @@ from torch import Tensor
 from wasserflow._core.errors import UserError, unknown
 from wasserflow.data import toy
 from wasserflow.data.dataset import Dataset
-from wasserflow.metric.column import column_rows, correlation_difference
+from wasserflow.metric.column import compare_columns, summary
 from wasserflow.metric.distance import (
     Estimate,
     energy_distance,
@@ -43,7 +43,6 @@ PER_FEATURE = 4
 """Samples for each dimension of the features, whose covariances some metrics compare."""
 
 Metrics = dict[str, float | Estimate]
-Columns = dict[str, tuple[Row, ...]]
 Shares = dict[str, dict[str, float]]
 
 
@@ -102,7 +101,10 @@ def evaluate(
     metrics, ideal = (_metrics(x.double(), real.double(), data, seed) for x in (found, reference))
     warnings, columns = [], None
     if data.form.columns is not None:
-        columns = _column_metrics(metrics, ideal, data, found, reference, real)
+        tables = [np.asarray(data.form.to_data(x), np.float64) for x in (found, reference, real, data.train.x)]
+        columns = compare_columns(data.form, *tables)
+        for row in summary(columns, *tables[:3]):
+            metrics[row.name], ideal[row.name] = row.value, row.reference
     if sides.unseen:
         metrics["memorised"], ideal["memorised"] = _memorised(known, found, sides.unseen)
         warnings += warn_outside(drawn, data, next(iter(sides.unseen.items())))
@@ -196,37 +198,6 @@ def _metrics(samples: Tensor, real: Tensor, data: Dataset, seed: int) -> Metrics
     if data.form.shape[0] > 2:
         metrics["frechet"] = frechet(samples, real)
     return {**metrics, "sliced": sliced, **sides, **_mode_metrics(samples, data)}
-
-
-def _column_metrics(
-    metrics: Metrics, ideal: Metrics, data: Dataset, samples: Tensor, reference: Tensor, real: Tensor
-) -> Columns:
-    """The metrics of each column of a table; adds those of the whole table to the others.
-
-    Args:
-        metrics: Metrics of the samples.
-        ideal: Their real-data references.
-        data: The table.
-        samples: Rows in model space, shape ``(N, d)``.
-        reference: Training rows.
-        real: Held-out rows.
-    """
-    form = data.form
-    clouds = [np.asarray(form.to_data(x), np.float64) for x in (samples, reference, real, data.train.x)]
-    kinds = [np.dtype(kind).kind for kind in form.dtypes] * (form.shape[0] if len(form.dtypes) == 1 else 1)
-    columns = {
-        name: column_rows(*(cloud[:, i] for cloud in clouds), whole=kinds[i] in "iub")
-        for i, name in enumerate(form.columns or ())
-    }
-    distances = [next(row for row in rows if row.name == "ks") for rows in columns.values()]
-    for found, values in (
-        (metrics, [row.value for row in distances]),
-        (ideal, [row.reference for row in distances]),
-    ):
-        found |= {"ks_mean": float(np.mean(values)), "ks_worst": max(values)}
-    if len(columns) > 1:
-        metrics["correlations"], ideal["correlations"] = (correlation_difference(x, clouds[2]) for x in clouds[:2])
-    return columns
 
 
 def _memorised(known: RealFeatures, samples: Tensor, unseen: dict[str, Tensor]) -> tuple[Estimate, Estimate]:
