@@ -27,7 +27,7 @@ class UserError(Exception):
 def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     """The error for a name that is in no table, with the most similar names and then all of them."""
     known = list(known)
-    similarity = {one: _similarity(str(name).lower(), one) for one in known}
+    similarity = {one: _similarity(str(name).lower(), one.lower()) for one in known}
     least = max(ALIKE, max(similarity.values(), default=0) - NEXT)
     near = sorted((one for one in known if similarity[one] >= least), key=lambda one: -similarity[one])[:2]
     hint = f" Did you mean {' or '.join(near)}?" if near else ""

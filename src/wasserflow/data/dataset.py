@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from math import log, prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -135,12 +135,12 @@ class Form:
         _check_drawn(samples)
         return samples.detach().cpu() if self.is_image else torch.from_numpy(self.to_data(samples))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A dictionary for the run's record."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Form:
+    def from_json(cls, record: object) -> Form:
         """The inverse of `to_json`.
 
         Raises:

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from math import floor, log10
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -83,7 +82,7 @@ def _write_table(arrays: Iterator[np.ndarray], form: Form, path: Path) -> None:
     from pyarrow import csv, parquet
 
     text = path.suffix.lower() == ".csv"
-    open_writer: Any = csv.CSVWriter if text else parquet.ParquetWriter
+    open_writer = csv.CSVWriter if text else parquet.ParquetWriter
     writer = None
     with ExitStack() as stack:
         for array in arrays:

@@ -23,7 +23,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import cast
 from zipfile import BadZipFile
 
 import torch
@@ -113,8 +113,9 @@ def dinov2(data: Dataset) -> Pretrained:
         with torch.random.fork_rng(devices=[]), redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="xFormers")
             repository = f"facebookresearch/dinov2:{DINOV2_COMMIT}"
-            vit: Any = torch.hub.load(
-                repository, "dinov2_vitb14", pretrained=False, skip_validation=True, verbose=False
+            vit = cast(
+                nn.Module,
+                torch.hub.load(repository, "dinov2_vitb14", pretrained=False, skip_validation=True, verbose=False),
             )
     except (OSError, ImportError, RuntimeError, BadZipFile) as error:
         folder = Path(torch.hub.get_dir()) / f"facebookresearch_dinov2_{DINOV2_COMMIT}"

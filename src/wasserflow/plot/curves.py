@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isclose, log
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,8 +34,6 @@ SPEED = "images_per_second"  # comes last
 
 SIDES = {"data": DATA, "samples": SAMPLES}
 """Scalars whose names differ in this last word only share a panel."""
-
-LEVEL_LINE: dict[str, Any] = {"color": LEVEL, "lw": 1, "ls": "--", "zorder": 1}
 
 SMOOTHED = 60
 """Number of logged values from which on a running median is drawn over them."""
@@ -69,9 +67,9 @@ def curves(columns: Log, noun: str, equilibrium: float | None = 2 * log(2)) -> "
         tidy(axes, _title(name, noun) + beyond)
         if name == "ratio_loss" and equilibrium is not None:
             value = "2 log 2" if isclose(equilibrium, 2 * log(2)) else f"{equilibrium:.3g}"
-            axes.axhline(equilibrium, **LEVEL_LINE, label=f"{value}, where p = q")
+            _level(axes, equilibrium, f"{value}, where p = q")
         if name in ("divergence", "logit"):
-            axes.axhline(0, **LEVEL_LINE)
+            _level(axes, 0)
         if name == SPEED:
             axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
             brief(axes.yaxis)
@@ -151,6 +149,11 @@ def _ordered(names: Iterable[str]) -> list[str]:
     found = dict.fromkeys(names)
     order = [*TITLES, *(name for name in found if name not in (*TITLES, SPEED)), SPEED]
     return [name for name in order if name in found]
+
+
+def _level(axes: "Axes", value: float, label: str | None = None) -> None:
+    """Draw the target of a curve."""
+    axes.axhline(value, color=LEVEL, lw=1, ls="--", zorder=1, label=label)
 
 
 def _draw(axes: "Axes", seen: np.ndarray, series: Mapping[str, np.ndarray]) -> str:

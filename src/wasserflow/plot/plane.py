@@ -1,7 +1,7 @@
 """A training in the plane: paths of samples, the field that moves them, and their density beside that of the data."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -89,9 +89,10 @@ def field(
     points = np.stack(np.meshgrid(x, y), -1)
     v = velocity(points.reshape(-1, 2)).reshape(points.shape)
     speed = np.linalg.norm(v, axis=-1)
-    style: dict[str, Any] = {"cmap": "plasma_r", "density": 1.6, "linewidth": 1, "zorder": 2}
     scale = Normalize(0, float(np.quantile(speed, 0.99)) or 1)
-    stream = axes.streamplot(x, y, v[..., 0], v[..., 1], color=speed, norm=scale, **style)
+    stream = axes.streamplot(
+        x, y, v[..., 0], v[..., 1], color=speed, norm=scale, cmap="plasma_r", density=1.6, linewidth=1, zorder=2
+    )
     _colorbar(figure, stream.lines, axes, "speed |v|")
     tidy(axes, "velocity of particles")
     return figure
@@ -110,8 +111,15 @@ def densities(samples: np.ndarray, data: np.ndarray, names: Sequence[str] | None
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     heat = [kernel_density(cloud, bounds) for cloud in (data, samples)]
     for axes, name, cloud, density in zip(panels, ("data", "samples"), (data, samples), heat, strict=True):
-        style: dict[str, Any] = {"cmap": "Blues", "interpolation": "bilinear", "vmin": 0, "vmax": heat[0].max()}
-        axes.imshow(density, origin="lower", extent=bounds.ravel(), **style)
+        axes.imshow(
+            density,
+            origin="lower",
+            extent=tuple(bounds.ravel()),
+            cmap="Blues",
+            interpolation="bilinear",
+            vmin=0,
+            vmax=heat[0].max(),
+        )
         fit_axes(axes, bounds)
         tidy(axes, f"{name} ({len(cloud):,}{outside(cloud, bounds)})")
         _name(axes, names)
@@ -159,7 +167,7 @@ def _name(axes: "Axes", names: Sequence[str] | None) -> None:
     axes.set_ylabel(y, fontsize=10, parse_math=False)
 
 
-def _colorbar(figure: "Figure", drawn: "ScalarMappable", beside: Any, label: str) -> None:
+def _colorbar(figure: "Figure", drawn: "ScalarMappable", beside: "Axes | Sequence[Axes]", label: str) -> None:
     bar = figure.colorbar(drawn, ax=beside, extend="max", shrink=0.8)
     bar.set_label(label, fontsize=10)
     bar.ax.tick_params(labelsize=9)

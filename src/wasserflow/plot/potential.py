@@ -1,7 +1,7 @@
 """A potential in the plane over time, energies along trajectories, and distributions of energies of several sets."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,8 +36,8 @@ def potentials(
     panels = np.ravel(figure.subplots(1, len(values), sharex=True, sharey=True))
     for axes, (title, value), v in zip(panels, values.items(), fields, strict=True):
         lowest = max(value.min(), value.max() - DEEPEST)
-        style: dict[str, Any] = {"cmap": "Blues", "interpolation": "bilinear", "vmin": lowest}
-        axes.imshow(value, origin="lower", extent=bounds.ravel(), **style)
+        extent = tuple(bounds.ravel())
+        axes.imshow(value, origin="lower", extent=extent, cmap="Blues", interpolation="bilinear", vmin=lowest)
         x, y = (np.linspace(low, high, len(v)) for low, high in bounds)
         axes.quiver(x, y, v[..., 0], v[..., 1], color=LEVEL, width=0.004)
         fit_axes(axes, bounds)
