@@ -132,9 +132,9 @@ def main(
         raise wf.UserError(f"--cpu-minutes must be a finite number above 0, not {cpu_minutes}")
     make_folder(out)
     points = load(data)
-    held_out, floor = points.test.x, energy_distance(points.train.x[:COUNT], points.test.x)
+    held_out, reference = points.test.x, energy_distance(points.train.x[:COUNT], points.test.x)
     seconds = 60 * cpu_minutes / len(CONSUMERS)
-    print(f"{data}, {seconds:.3g} CPU seconds each; energy distance of as many points of the data {floor:.4f}")
+    print(f"{data}, {seconds:.3g} CPU seconds each; energy distance of as many points of the data {reference:.4f}")
     print(f"{'':16}{'energy distance':>16}{'steps':>9}{'evaluations per sample':>24}")
     rows: dict[str, Any] = {}
     clouds: dict[str, Tensor] = {}
@@ -144,7 +144,7 @@ def main(
         print(
             f"{name:16}{distance:16.4f}{rows[name]['steps']:9,}{rows[name]['evaluations per sample']:24,}", flush=True
         )
-    numbers = {"data": data, "cpu_seconds": seconds, "floor": floor, **rows}
+    numbers = {"data": data, "cpu_seconds": seconds, "reference": reference, **rows}
     save(_picture(clouds, rows, held_out), numbers, out, "connections")
     return numbers
 

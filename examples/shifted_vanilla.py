@@ -69,9 +69,10 @@ def main(
             wf.train(model, images, budget=wf.Budget(cpu_minutes=cpu_minutes), out=run, seed=seed)
         report = wf.evaluate(run, split="validation", features="classifier", seed=seed, data=images)
         frechet = report["frechet"]
-        numbers[name] = {"frechet": frechet.value, "floor": frechet.reference, "count": report.count}
+        numbers[name] = {"frechet": frechet.value, "reference": frechet.reference, "count": report.count}
         print(
-            f"{name}: Frechet {frechet.value:.1f} (floor {frechet.reference:.1f}), {report.count:,} samples", flush=True
+            f"{name}: Frechet {frechet.value:.1f} (real images {frechet.reference:.1f}), {report.count:,} samples",
+            flush=True,
         )
         samples[name] = wf.load(run).sample(49, seed=seed)
     save(_picture(samples, numbers), numbers, out, "shifted_vanilla")
@@ -90,9 +91,9 @@ def _picture(samples: dict[str, Tensor], numbers: dict[str, Any]) -> "Figure":
         axes.set_title(f"{name}\nFrechet {numbers[name]['frechet']:.4g}", fontsize=10)
         axes.set_axis_off()
     _draw_rates(rates)
-    floor = numbers[next(iter(samples))]["floor"]
+    real = numbers[next(iter(samples))]["reference"]
     figure.supxlabel(
-        f"width {numbers['width']}, {numbers['cpu_minutes']:g} CPU minutes each; Frechet of real images {floor:.3g}",
+        f"width {numbers['width']}, {numbers['cpu_minutes']:g} CPU minutes each; Frechet of real images {real:.3g}",
         fontsize=9,
     )
     return figure

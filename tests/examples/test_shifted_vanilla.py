@@ -26,7 +26,7 @@ def test_runs_are_measured_and_not_trained_twice(tmp_path, monkeypatch):
         example, "LOSSES", {name: example.LOSSES[name] for name in ("vanilla, C = 5", "non-saturating")}
     )
     numbers = example.main(tmp_path, "digits", cpu_minutes=0.01)
-    assert all(numbers[name]["frechet"] > numbers[name]["floor"] for name in example.LOSSES)
+    assert all(numbers[name]["frechet"] > numbers[name]["reference"] for name in example.LOSSES)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
         "digits-non-saturating",
         "digits-vanilla-5",
