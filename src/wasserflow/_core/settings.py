@@ -15,7 +15,18 @@ from pydantic.dataclasses import dataclass
 
 from wasserflow._core.errors import UserError, unknown
 
-__all__ = ["Count", "Decay", "NonNegative", "Positive", "Share", "leaves", "read_settings", "settings", "with_leaves"]
+__all__ = [
+    "Count",
+    "Decay",
+    "NonNegative",
+    "Positive",
+    "Share",
+    "Whole",
+    "leaves",
+    "read_settings",
+    "settings",
+    "with_leaves",
+]
 
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
@@ -23,6 +34,7 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 Decay = Annotated[float, Interval(ge=0, lt=1)]
 """A decay rate of a moving average, as Adam's betas are."""
 Count = Annotated[int, Gt(0)]
+Whole = Annotated[int, Ge(0)]
 
 T = TypeVar("T")
 WORDS = {Gt: "above", Ge: "of at least", Lt: "below", Le: "of at most"}

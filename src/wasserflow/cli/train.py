@@ -11,6 +11,7 @@ import tyro
 
 from wasserflow._core.device import Precision
 from wasserflow._core.errors import UserError, check_seed, unknown
+from wasserflow._core.settings import leaves
 from wasserflow.cli.estimate import estimate
 from wasserflow.cli.progress import show_progress
 from wasserflow.data import load as load_data
@@ -87,7 +88,7 @@ def run(argv: Sequence[str]) -> None:
         Run.check_free(flags.out)
     data = load_data(flags.data, size=flags.size, skip_corrupt=flags.skip_corrupt)
     _, config = _parse(argv, method.recipe(flags.recipe, data.form.shape))
-    model = method.for_shape(data.form.shape, seed=flags.seed, **vars(config))
+    model = method.for_shape(data.form.shape, seed=flags.seed, **leaves(config))
     if flags.dry_run:
         on = resolve_training_device(flags.device)
         estimate(Trainer(model, data, seed=flags.seed, device=on, precision=flags.precision), data.source, budget)

@@ -3,11 +3,10 @@
 from typing import Any
 
 from wasserflow.method.base import Method, MethodConfig
-from wasserflow.method.dmmd.model import DMMD, DMMDConfig
-from wasserflow.method.dmmd.sampler import DMMDSampling
+from wasserflow.method.dmmd import DMMD, DMMDConfig, DMMDSampling
 from wasserflow.method.monoflow import MonoFlow, MonoFlowConfig
 from wasserflow.method.residual import ResidualFlow, ResidualFlowConfig
-from wasserflow.method.vapo.model import VAPO, VAPOConfig
+from wasserflow.method.vapo import VAPO, VAPOConfig
 from wasserflow.method.vgrow import VGrow, VGrowConfig
 
 __all__ = [

@@ -11,6 +11,7 @@ import torch
 from wasserflow._core.device import Precision
 from wasserflow._core.errors import UserError, check_seed, unknown
 from wasserflow._core.files import digest
+from wasserflow._core.settings import leaves
 from wasserflow.data import Dataset
 from wasserflow.data import load as load_data
 from wasserflow.method import METHODS, Method
@@ -197,6 +198,6 @@ def _with_advice(error: TrainingDiverged, trainer: Trainer, run: Run) -> UserErr
     """What is left of a training that has diverged, and which settings to lower."""
     kept = sorted(run.checkpoints.glob("*.safetensors"))
     left = f"its last good checkpoint is {kept[-1]}" if kept else "it had no checkpoint yet, so nothing is kept"
-    settings = [f"--{name.replace('_', '-')}" for name in vars(trainer.model.config)]
+    settings = [f"--{name.replace('_', '-')}" for name in leaves(trainer.model.config)]
     lower = ", ".join(name for name in settings if name.startswith("--lr") or name == "--step-size")
     return UserError(f"{error}; {left}: train again with a lower {lower}")
