@@ -28,8 +28,7 @@ from torch import Tensor
 from wasserflow._core.errors import UserError
 from wasserflow.discrepancy.kale import kale
 from wasserflow.discrepancy.mmd import Witness, paired_mmd_squared, witness
-from wasserflow.kernel.base import Kernel, Linear
-from wasserflow.kernel.radial import Energy, Gaussian, RationalQuadratic
+from wasserflow.kernel import make_kernel
 from wasserflow.method.base import Drawn, Method
 from wasserflow.method.capability import ComparesWithData, Reference
 from wasserflow.method.dmmd.sampler import Sampler
@@ -41,13 +40,6 @@ from wasserflow.path import VariancePreserving, mean_and_deviation, over
 __all__ = ["DMMD", "noised"]
 
 LOOK = 2000  # samples from which the data's mean and variance are taken
-
-KERNELS: dict[str, Kernel] = {
-    "linear": Linear(),
-    "energy": Energy(),
-    "gaussian": Gaussian("median"),
-    "rq": RationalQuadratic(),
-}
 
 
 class DMMD(Method[DMMDConfig], ComparesWithData):
@@ -82,7 +74,7 @@ class DMMD(Method[DMMDConfig], ComparesWithData):
             self.denoiser = UNet(self.shape, c.denoising.denoiser, (1, 2, 2), blocks=1)
         self.reference = Reference()
         self.features = build_encoder(c.features.network, self.shape, c.features.width, c.features.depth)
-        self.kernel = KERNELS[c.discrepancy.kernel]
+        self.kernel = make_kernel(c.discrepancy.kernel)
         self.register_buffer("mean", torch.zeros(self.shape))
         self.register_buffer("std", torch.ones(()))
 

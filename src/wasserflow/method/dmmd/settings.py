@@ -7,12 +7,12 @@ from annotated_types import Ge, Interval
 
 from wasserflow._core.errors import UserError, unknown
 from wasserflow._core.settings import Count, Decay, NonNegative, Positive, Whole, settings, with_leaves
+from wasserflow.kernel.by_name import KERNELS
 from wasserflow.method.base import MethodConfig, Sampling
 from wasserflow.nn import ENCODERS
 
 __all__ = ["DMMDConfig", "DMMDSampling", "recipe"]
 
-KERNELS = ("linear", "energy", "gaussian", "rq")
 Level = Annotated[float, Interval(gt=0, le=1)]
 
 
