@@ -236,7 +236,7 @@ def test_maps_with_small_but_positive_rates_are_taken():
     for h in (
         lambda d: d**3 + 1e-3 * d,
         lambda d: d + 0.999 * torch.sin(d),
-        torch.sigmoid,
+        torch.nn.functional.logsigmoid,
         torch.nn.functional.softplus,
     ):
         row = define_map("small", h)

@@ -269,6 +269,51 @@ def test_densities_are_refused_where_there_are_none(settings, reason):
     assert model.log_density(x, kind="likelihood", steps=2).isfinite().all()
 
 
+def test_the_likelihood_of_a_flow_trained_with_pairs_by_optimal_transport():
+    """Noise is N(0, I) on the whole, so the change of variables holds whatever the pairing."""
+    known = Mixture(Linear(), torch.tensor([[1.0, 0.0]]), 0.5)
+    model = VAPO.for_shape((2,), width=32, depth=2, batch=128, lr=3e-3, time_scale=10.0, pairing="ot")
+    model, _ = trained(model, Data(known.sample, 128), 100)
+    data = known.sample(300, torch.Generator().manual_seed(3))
+    found = model.log_density(data, kind="likelihood", steps=30, probes=4)
+    assert abs((found - known.log_density(data, torch.ones(300))).mean()) < 0.1
+
+
+def test_flips_turn_half_of_the_images():
+    model = VAPO.for_shape((1, 6, 7), flips=True, **SMALL)
+    x = images(400, torch.Generator().manual_seed(0))
+    flipped = model.flipped(x, torch.Generator().manual_seed(1))
+    turned = (flipped == x.flip(3)).flatten(1).all(1)
+    assert ((flipped == x).flatten(1).all(1) ^ turned).all()
+    assert 0.4 < turned.float().mean() < 0.6
+    plain = VAPO.for_shape((1, 6, 7), **SMALL)
+    assert plain.flipped(x, torch.Generator()) is x
+    with pytest.raises(UserError, match="`flips` is for images"):
+        VAPO.for_shape((2,), flips=True)
+
+
+def test_the_gradients_norm_is_clipped():
+    """A step of plain Adam on the gradient scaled down to the norm."""
+    models = [VAPO.for_shape((2,), width=8, depth=1, clip=clip) for clip in (0.0, 0.5)]
+    plain, clipped = (model.optimizers()["potential"] for model in models)
+    rng = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(p.shape, generator=rng) for p in models[0].potential.parameters()]
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    for model, factor in zip(models, (0.5 / norm, 1.0), strict=True):
+        for p, g in zip(model.potential.parameters(), gradients, strict=True):
+            p.grad = factor * g
+    plain.step()
+    clipped.step()
+    for p, q in zip(models[0].potential.parameters(), models[1].potential.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_energy_matching_averages_and_clips_as_published():
+    config = VAPO.recipe("energy-matching", (1, 28, 28))
+    assert 0.5 ** (config.batch / config.optimiser.ema) == pytest.approx(0.999, abs=1e-5)
+    assert (config.optimiser.clip, config.optimiser.lr, config.optimiser.betas) == (1.0, 1e-4, (0.9, 0.95))
+
+
 def test_the_literal_covariance_has_one_time_per_batch():
     rng = torch.Generator().manual_seed(0)
     times = VAPO.for_shape((2,), objective="vapo", literal=True).times(50, rng)
@@ -358,6 +403,7 @@ def test_dropout_follows_its_seed():
         {"network": "encoder", "dropout": 0.1},
         {"potential": "dot", "network": "encoder"},
         {"likelihood_width": 0.0, "path": "log-homotopy"},
+        {"clip": -1.0},
     ],
 )
 def test_bad_settings_are_refused(wrong):
