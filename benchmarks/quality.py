@@ -293,7 +293,7 @@ def table(lines: dict[str, list[dict[str, Any]]]) -> str:
         cells = [line, f"{minutes:g}", f"{statistics.fmean(r['images'] for r in found):,.0f}"]
         for name in shown:
             metrics = [r["figures"][name] for r in found if name in r["figures"]]
-            reference = f" ({_number([metrics[0]['floor']])})" if metrics else ""
+            reference = f" ({_number([metrics[0]['reference']])})" if metrics else ""
             cells.append(_number([metric["value"] for metric in metrics]) + reference)
         if shares:
             low = min(share["samples"] for r in found for share in r["class_shares"].values())

@@ -69,8 +69,10 @@ def main(
             wf.train(model, images, budget=wf.Budget(cpu_minutes=cpu_minutes), out=run, seed=seed)
         report = wf.evaluate(run, split="validation", features="classifier", seed=seed, data=images)
         frechet = report["frechet"]
-        numbers[name] = {"frechet": frechet.value, "floor": frechet.floor, "count": report.count}
-        print(f"{name}: Frechet {frechet.value:.1f} (floor {frechet.floor:.1f}), {report.count:,} samples", flush=True)
+        numbers[name] = {"frechet": frechet.value, "floor": frechet.reference, "count": report.count}
+        print(
+            f"{name}: Frechet {frechet.value:.1f} (floor {frechet.reference:.1f}), {report.count:,} samples", flush=True
+        )
         samples[name] = wf.load(run).sample(49, seed=seed)
     save(_picture(samples, numbers), numbers, out, "shifted_vanilla")
     return numbers

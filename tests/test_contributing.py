@@ -2,7 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+from wasserflow.kernel.by_name import KERNELS
+
+TABLES: tuple[dict[str, Any], ...] = (KERNELS,)
 PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
 
 
@@ -16,9 +20,15 @@ def examples():
 
 def test_the_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    before = {id(table): dict(table) for table in TABLES}
     namespace = {"__name__": "contributing"}
-    for _, code in examples():
-        exec(compile(code, PAGE, "exec"), namespace)
+    try:
+        for _, code in examples():
+            exec(compile(code, PAGE, "exec"), namespace)
+    finally:
+        for table in TABLES:
+            table.clear()
+            table.update(before[id(table)])
 
 
 def test_each_addition_has_one_example():

@@ -734,7 +734,7 @@ def test_python_raises_the_same_sentences(runs):
     budget = wf.Budget(images=64)
     with pytest.raises(wf.UserError, match="unknown precision 'fp16'"):
         wf.train(model, "digits", budget=budget, out="r", precision="fp16")  # type: ignore[arg-type]
-    with pytest.raises(wf.UserError, match="--seed must be a whole number"):
+    with pytest.raises(wf.UserError, match="`seed` must be a whole number"):
         wf.train(model, "digits", budget=budget, out="r", seed=2**70)
     with pytest.raises(wf.UserError, match="the model takes samples of shape"):
         wf.train(model, "ring", budget=budget, out="r")

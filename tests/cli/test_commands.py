@@ -52,6 +52,12 @@ def test_info(done, here, monkeypatch):
     assert str(here) in said
     assert "digits         embedded" in said
     assert "mnist          absent" in said
+    absent = [line for line in said.splitlines() if line.startswith("extra") and "installed" not in line]
+    for line in absent:
+        name = line.split()[1]
+        assert line.endswith(
+            f"pip install 'wasserflow[{name}]', or in a checkout pip install -c constraints.txt '.[{name}]'"
+        )
 
 
 def test_answers_before_torch_is_loaded():

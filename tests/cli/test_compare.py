@@ -72,7 +72,7 @@ def test_figures_are_the_stored_ones_and_the_best_is_marked(done, evaluated):
     for shown, first, second in zip(table[1:], *(one["rows"] for one in stored), strict=True):
         assert shown[1].startswith(f"{first['value']:.4g}")
         assert shown[2].startswith(f"{second['value']:.4g}")
-        assert shown[3] == f"{first['floor']:.4g}"
+        assert shown[3] == f"{first['reference']:.4g}"
         if first["lower_is_better"] is not None and not first["interval"]:
             best.append(f"{(first if first['lower_is_better'] else second)['value']:.4g}")
     assert page.best == best
@@ -83,7 +83,7 @@ def test_losses_of_other_kinds_stand_apart_and_none_is_the_best(done, evaluated)
     _, two = evaluated
     stored = json.loads((two / "metrics.json").read_text())
     (loss,) = [row for row in stored["test/classifier"]["rows"] if row["name"] == "ratio_loss"]
-    loss["floor"] = 0.5
+    loss["reference"] = 0.5
     (two / "metrics.json").write_text(json.dumps(stored))
     done("compare", *evaluated)
     table = Page(Path("comparison.html")).tables[1]
@@ -133,7 +133,7 @@ def test_only_evaluations_of_one_kind_share_a_table(done, evaluated):
     stored = json.loads((two / "metrics.json").read_text())
     stored["test/classifier"]["count"] = 40
     other = stored["test/other machine"] = json.loads(json.dumps(stored["test/classifier"]))
-    other["rows"][0]["floor"] *= 1.1
+    other["rows"][0]["reference"] *= 1.1
     (two / "metrics.json").write_text(json.dumps(stored))
     done("compare", one, two)
     page = Page(Path("comparison.html"))

@@ -2,9 +2,11 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ def stored(run: Path) -> dict:
     return json.loads((run / "metrics.json").read_text())
 
 
-def test_the_table_and_the_file_hold_the_same_figures(done, digits):
+def test_the_table_and_the_file_hold_the_same_metrics(done, digits):
     said = done("evaluate", digits, "-n", "100")
     (found,) = stored(digits).values()
     names = [row["name"] for row in found["rows"]]
@@ -61,10 +63,11 @@ def test_a_file_with_a_single_evaluation_is_taken_over_and_a_damaged_one_replace
         assert list(stored(digits)) == ["test/pixels"]
 
 
-def test_points(done, runs):
-    said = done("evaluate", runs / "ring", "-n", "500")
+def test_points(done, runs, here):
+    shutil.copytree(runs / "ring", here / "ring")
+    said = done("evaluate", "ring", "-n", "500")
     assert all(name in said for name in ("energy", "log_chamfer", "modes", "memorised"))
-    assert "test/coordinates" in stored(runs / "ring")
+    assert "test/coordinates" in stored(here / "ring")
 
 
 def test_the_ratio_loss_is_that_of_the_logit_on_new_data(digits):
@@ -78,7 +81,7 @@ def test_the_ratio_loss_is_that_of_the_logit_on_new_data(digits):
     loss = torch.nn.functional.softplus(-d_p).mean() + torch.nn.functional.softplus(d_q).mean()
     row = report["ratio_loss"]
     assert row.value == pytest.approx(loss.item(), rel=1e-6)
-    assert row.floor == pytest.approx(2 * math.log(2))
+    assert row.reference == pytest.approx(2 * math.log(2))
     assert row.lower_is_better is None  # neither above nor below where it cannot tell them apart
     assert "own classifier between samples and the test split" in report.protocol
 
@@ -99,3 +102,22 @@ def test_features_that_cannot_be_had_leave_everything_as_it_was(refused, done, d
         assert f"{name} features need the package torch-fidelity: pip install 'wasserflow[metrics]'" in said
     assert "invalid choice" in refused("evaluate", digits, "--features", "vgg")
     assert stored(digits) == before
+
+
+def test_a_table_is_evaluated_column_by_column(done, here: Path):
+    rng = np.random.default_rng(0)
+    (here / "people.csv").write_text(
+        "height,children\n" + "".join(f"{rng.normal(170, 9):.1f},{rng.integers(3)}\n" for _ in range(300))
+    )
+    done("train", "monoflow", "--data", "people.csv", "--images", "640", "--width", "16", "--out", "people")
+    said = done("evaluate", "people")
+    found = stored(here / "people")["test/coordinates"]
+    assert {"ks_mean", "ks_worst", "correlations"} <= {row["name"] for row in found["rows"]}
+    for name, rows in found["columns"].items():
+        assert f"│ {name}" in said
+        for row in rows:
+            assert f"{row['value']:.3g} ({row['reference']:.3g})" in said
+    assert [row["name"] for row in found["columns"]["children"]] == ["ks", "total_variation", "outside"]
+    done("sample", "people", "-n", "20", "--out", "more.csv")
+    cells = [line.split(",") for line in (here / "more.csv").read_text().splitlines()[1:]]
+    assert all(len(height.replace(".", "")) <= 9 and children in "012" for height, children in cells)

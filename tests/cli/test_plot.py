@@ -75,12 +75,13 @@ def test_what_is_drawn_is_what_was_stored(runs, monkeypatch):
         )
     files = plot_run(run)
     assert [file.name for file in files] == OF["ring"]
-    assert drawn["curves"][1] == 2 * log(2)
+    assert drawn["curves"][1:] == ("points", 2 * log(2))
     stored = [np.load(path) for path in sorted((run / "samples").glob("*.npy"))]
-    moments, data, images, names = drawn["paths"]
+    moments, data, period, names = drawn["paths"]
     assert np.array_equal(moments, np.stack(stored))
-    assert images == [int(path.stem) for path in sorted((run / "samples").glob("*.npy"))]
-    assert drawn["cloud_frames"][2] == [f"{seen:,} images" for seen in images]
+    when = [f"{int(path.stem):,} points" for path in sorted((run / "samples").glob("*.npy"))]
+    assert period == (when[0], when[-1])
+    assert drawn["cloud_frames"][2] == when
     assert len(data) == 10_000
     assert len(np.unique(data, axis=0)) == 10_000
     assert np.linalg.norm(data, axis=1) == pytest.approx(1, abs=0.15)

@@ -190,7 +190,7 @@ def test_a_link_back_up_does_not_go_round_for_ever(tmp_path):
 def test_sizes_that_differ_are_named_with_their_files(tmp_path):
     fill(tmp_path, pixels(N, 6, 6))
     save(tmp_path / "zz.png", pixels(7, 9))
-    with pytest.raises(UserError, match=r"000\.png has 6x6 pixels, zz\.png has 9x7\. Crop .*--size N"):
+    with pytest.raises(UserError, match=r"000\.png has 6x6 pixels, zz\.png has 9x7\. Crop .*`size=N`"):
         load(tmp_path)
     assert load(tmp_path, size=4).form.shape == (1, 4, 4)
 
@@ -288,7 +288,7 @@ class TestCorrupt:
     def test_it_is_named(self, tmp_path, name, content):
         fill(tmp_path, pixels(N, 64, 64))
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=f"{name} is .*--skip-corrupt") as error:
+        with pytest.raises(UserError, match=f"{name} is .*`skip_corrupt`") as error:
             load(tmp_path)
         assert "object at" not in str(error.value)
 
@@ -429,7 +429,7 @@ def test_a_zip_that_cannot_be_bounded_or_opened(tmp_path, method, flag, says):
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
 def test_a_bomb_in_an_archive_is_not_unpacked(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(archive, "LARGEST", 1 << 20)
+    monkeypatch.setattr(archive, "MOST_BYTES", 1 << 20)
     folder = fill(tmp_path / "a", pixels(N, 6, 6))
     (folder / "bomb.png").write_bytes(bytes((1 << 20) + 1))
     path = pack(folder, tmp_path / f"b{suffix}", "w" if suffix == ".zip" else "w:gz")

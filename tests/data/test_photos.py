@@ -150,7 +150,7 @@ class TestCelebA:
         pictures = faces() | {"000007.jpg": face(6)[:700]}
         put(data, pictures)
         partition(data, in_order(pictures))
-        with pytest.raises(UserError, match=r"000007\.jpg is not a readable image .*--skip-corrupt"):
+        with pytest.raises(UserError, match=r"000007\.jpg is not a readable image .*`skip_corrupt`"):
             load("celeba")
         dataset = load("celeba", skip_corrupt=True)
         assert colours(dataset.train) == [i for i in range(24) if i != 6]

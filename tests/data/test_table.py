@@ -4,13 +4,15 @@ import json
 from decimal import Decimal
 
 import numpy as np
+import pandas
 import pyarrow as pa
 import pytest
 import torch
 from pyarrow import csv, parquet
 
 from wasserflow._core.errors import UserError
-from wasserflow.data import load, read_samples
+from wasserflow.data import Form, load, read_samples
+from wasserflow.data.dataset import Dataset
 from wasserflow.data.write import write_samples
 
 N = 60
@@ -142,7 +144,7 @@ def rows(line, at=5, header="a,b"):
         ("a,b\n" + "\n".join(f",{i}" for i in range(30)), "column 'a' is empty"),
         ("\xff\xfe\x00garbage", "bad.csv"),
         ("a\n" + "\n".join(["", "1", "2"] * 10), "column 'a' has no value in row 1"),
-        ("a\n" + "\n".join(str(2**60 + i) for i in range(30)), f"varies little around {2**60}.* take {2**60} off"),
+        ("a\n" + "\n".join(str(2**60 + i) for i in range(30)), f"varies little around {2**60}.* subtract {2**60}"),
     ],
 )
 def test_unusable_tables_are_named(tmp_path, text, says):
@@ -191,3 +193,116 @@ def test_columns_of_samples_are_found_by_name(tmp_path):
         read_samples(tmp_path / "others.parquet", people.form)
     np.save(tmp_path / "nameless.npy", np.stack([np.asarray(column, float) for column in table().columns], 1))
     np.testing.assert_allclose(read_samples(tmp_path / "nameless.npy", people.form), expected, rtol=1e-5)
+
+
+def frame():
+    return pandas.DataFrame({name: table()[name].to_numpy() for name in table().column_names})
+
+
+def test_a_dataframe_is_a_table_and_samples_come_back_as_one(tmp_path):
+    given = frame().set_index(pandas.date_range("2020", periods=N))
+    dataset = load(given)
+    parquet.write_table(table(), tmp_path / "same.parquet")
+    assert dataset.fingerprint == load(tmp_path / "same.parquet").fingerprint
+    assert dataset.source == "array"
+    back = dataset.form.to_user(dataset.test.x)
+    assert isinstance(back, pandas.DataFrame)
+    assert back.dtypes.to_dict() == given.dtypes.to_dict()
+    assert list(back.index) == list(range(len(dataset.test)))
+    known = {tuple(row) for row in given[["children", "small", "member"]].itertuples(index=False)}
+    assert {tuple(row) for row in back[["children", "small", "member"]].itertuples(index=False)} <= known
+    np.testing.assert_array_equal(
+        read_samples(given, dataset.form), read_samples(tmp_path / "same.parquet", dataset.form)
+    )
+
+
+def test_what_pandas_adds_to_numbers_is_read():
+    numbers = pandas.DataFrame(
+        {0: pandas.array(range(N), "Int64"), 1: pandas.array([True, False] * (N // 2), "boolean")}
+    )
+    form = load(numbers).form
+    assert form.columns == ("0", "1")
+    assert form.dtypes == ("int64", "bool")
+
+
+def test_unusable_dataframes_are_named():
+    good = frame()
+    cases = [
+        (good.assign(city="Paris"), "the DataFrame: column 'city' holds 'Paris' in row 1"),
+        (good.assign(born=pandas.Timestamp("2020")), "column 'born' holds .* in row 1, of type timestamp"),
+        (good.assign(single=np.where(np.arange(N) == 4, np.nan, 1.0)), "column 'single' has no value in row 5"),
+        (good.assign(mixed=[1, "a"] * (N // 2)), "the DataFrame cannot be read"),
+        (pandas.concat([good, good[["small"]]], axis=1), "the DataFrame cannot be read: Duplicate column names"),
+        (good[:0], "the DataFrame is an empty table"),
+        (good[[]], "the DataFrame is an empty table"),
+    ]
+    for given, says in cases:
+        with pytest.raises(UserError, match=says) as error:
+            load(given)
+        assert "\n" not in str(error.value)
+
+
+def test_arrays_come_back_as_arrays_and_tensors_as_tensors():
+    values = np.random.default_rng(0).normal(size=(N, 3))
+    array, tensor = load(values), load(torch.from_numpy(values))
+    assert array.fingerprint == tensor.fingerprint
+    assert isinstance(array.form.to_user(array.test.x), np.ndarray)
+    back = tensor.form.to_user(tensor.test.x)
+    assert isinstance(back, torch.Tensor)
+    assert back.dtype == torch.float64
+    assert Form.from_json(json.loads(json.dumps(tensor.form.to_json()))) == tensor.form
+    with pytest.raises(ValueError, match="container"):
+        Form.from_json(tensor.form.to_json() | {"container": "list"})
+
+
+def test_a_form_names_its_samples(tmp_path):
+    parquet.write_table(table(), tmp_path / "people.parquet")
+    assert load(tmp_path / "people.parquet").form.noun == "rows"
+    assert load("ring").form.noun == "points"
+    assert load("digits").form.noun == "images"
+
+
+def written(dataset: Dataset, tmp_path) -> tuple[np.ndarray, list[list[str]]]:
+    """Samples in the data's units, and the cells of the .csv file that they are written to."""
+    samples = torch.randn(300, *dataset.form.shape, generator=torch.Generator().manual_seed(0))
+    write_samples(samples.split(100), len(samples), dataset.form, tmp_path / "out.csv")
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == ",".join(f'"{name}"' for name in dataset.form.columns or ("x0", "x1"))
+    return dataset.form.to_data(samples), [line.split(",") for line in lines[1:]]
+
+
+def digits(cell: str) -> int:
+    return len(cell.partition("e")[0].replace(".", "").replace("-", "").lstrip("0"))
+
+
+def test_cells_of_a_csv_file_have_the_digits_of_single_precision(tmp_path):
+    csv.write_csv(table(), tmp_path / "people.csv")
+    np.save(tmp_path / "plain.npy", np.random.default_rng(0).normal(size=(N, 2)))
+    for name, whole in (("people.csv", {1, 2, 4}), ("plain.npy", set())):
+        values, cells = written(load(tmp_path / name), tmp_path)
+        for row, line in zip(values.tolist(), cells, strict=True):
+            for index, (value, cell) in enumerate(zip(row, line, strict=True)):
+                if index in whole:
+                    assert cell == (str(bool(value)).lower() if index == 4 else str(int(value)))
+                else:
+                    assert digits(cell) <= 9
+                    assert np.float32(cell) == np.float32(value)
+
+
+def test_a_column_far_from_zero_keeps_what_tells_its_rows_apart(tmp_path):
+    seconds = 1.7e9 + 1e3 * np.random.default_rng(0).normal(size=N)
+    parquet.write_table(pa.table({"time": seconds, "y": seconds - 1.7e9}), tmp_path / "far.parquet")
+    values, cells = written(load(tmp_path / "far.parquet"), tmp_path)
+    read = np.array(cells, float)
+    np.testing.assert_allclose(read, values, rtol=0, atol=1e-3)
+    assert max(len(cell.partition(".")[2]) for cell, _ in cells) <= 4
+
+
+def test_a_parquet_file_keeps_its_types_and_values(tmp_path):
+    parquet.write_table(table(), tmp_path / "people.parquet")
+    form = load(tmp_path / "people.parquet").form
+    samples = torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
+    write_samples([samples], 50, form, tmp_path / "out.parquet")
+    back = parquet.read_table(tmp_path / "out.parquet")
+    assert back.schema.remove_metadata() == table().schema
+    np.testing.assert_array_equal(back["height (cm)"].to_numpy(), form.to_data(samples)[:, 0])

@@ -37,14 +37,14 @@ def test_real_images_reach_the_floor_and_noise_does_not(digits: Dataset):
         ["frechet", "kernel", "sliced", "precision", "recall", "density", "coverage", "memorised"]
     )
     for row in report.rows:
-        assert row.value == pytest.approx(row.floor, rel=0.35, abs=0.1)
+        assert row.value == pytest.approx(row.reference, rel=0.35, abs=0.1)
     assert (
-        report["memorised"].value == report["memorised"].floor
+        report["memorised"].value == report["memorised"].reference
     )  # both are the validation split against the test split
     assert not any("collapse" in warning for warning in report.warnings)
     noise = evaluate(torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1, digits)
     for row in noise.rows:
-        assert row.value > 3 * row.floor if row.lower_is_better else row.value < 0.3 * row.floor
+        assert row.value > 3 * row.reference if row.lower_is_better else row.value < 0.3 * row.reference
     (warning,) = [warning for warning in noise.warnings if "collapse" in warning]
     assert "recall is 0," in warning
     assert "coverage is" in warning
@@ -56,19 +56,19 @@ def test_real_images_reach_the_floor_and_noise_does_not(digits: Dataset):
 
 
 @pytest.mark.parametrize(
-    ("split", "unseen", "floor"),
+    ("split", "unseen", "reference"),
     [("test", "test", "validation"), ("validation", "validation", "test"), ("train", "test", "validation")],
 )
-def test_memorised_tells_copies_from_new_data(digits: Dataset, split: str, unseen: str, floor: str):
+def test_memorised_tells_copies_from_new_data(digits: Dataset, split: str, unseen: str, reference: str):
     copies = evaluate(digits.form.to_model(digits.train.x[:100]), digits, split=split)["memorised"]
     assert copies.value > 0.99
     assert copies.lower_is_better is None
-    new = evaluate(digits.form.to_model(digits.split(floor).x), digits, split=split)
+    new = evaluate(digits.form.to_model(digits.split(reference).x), digits, split=split)
     row = new["memorised"]
     assert abs(row.value - 0.5) < 4 * (row.error or 0)
-    assert abs(row.floor - 0.5) < 4 * (row.error or 0)
+    assert abs(row.reference - 0.5) < 4 * (row.error or 0)
     assert f"{len(digits.train):,} training samples than one of {new.count} of the {unseen} split" in new.protocol
-    assert f"of the {floor} split" in new.protocol
+    assert f"of the {reference} split" in new.protocol
 
 
 def test_memorised_needs_two_held_out_splits():
@@ -101,7 +101,7 @@ def test_counts_are_equal_and_recorded(digits: Dataset):
     wide = load(np.random.default_rng(0).normal(size=(400, 600)).astype(np.float32))  # covariances need more
     assert "2,400" in evaluate(wide.form.to_model(wide.test.x), wide).warnings[0]
     # The floor takes the other half of the training samples: distances between a set and itself would be 0.
-    assert report["frechet"].floor > 0.1
+    assert report["frechet"].reference > 0.1
     assert "other training samples" in report.protocol
     found = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert found["rows"][0] == dataclasses.asdict(report.rows[0])
@@ -112,7 +112,7 @@ def test_a_report_depends_on_its_seed_alone(digits: Dataset):
     first = evaluate(samples, digits, seed=1)
     torch.manual_seed(9)
     assert evaluate(samples, digits, seed=1).to_json() == first.to_json()
-    assert evaluate(samples, digits, seed=2)["frechet"].floor != first["frechet"].floor
+    assert evaluate(samples, digits, seed=2)["frechet"].reference != first["frechet"].reference
     assert torch.initial_seed() == 9
 
 
@@ -155,9 +155,9 @@ def test_modes_of_the_ring_are_counted_in_data_units(scaled: bool):
     data = Dataset("ring", form, train, validation, test, "0" * 64)
     samples = (ring(2000, 5, 7) - torch.tensor(mean)) / torch.tensor(std)
     report = evaluate(samples, data)
-    assert (report["modes"].value, report["modes"].floor) == (5, 8)
+    assert (report["modes"].value, report["modes"].reference) == (5, 8)
     # A Gaussian of the plane holds 1 - exp(-9/2) of its mass within three standard deviations.
-    for share in (report["high_quality"].value, report["high_quality"].floor):
+    for share in (report["high_quality"].value, report["high_quality"].reference):
         assert share == pytest.approx(1 - math.exp(-4.5), abs=0.01)
     assert report.warnings == []
 

@@ -92,7 +92,7 @@ def test_the_classifier_learns_is_kept_and_repeats(digits: Dataset, cache: Path,
     for side in ("samples", "real"):
         assert sum(shares[side] for shares in report.class_shares.values()) == pytest.approx(1)
     assert report["smallest_class"].value == min(s["samples"] for s in report.class_shares.values())
-    assert 0 < report["smallest_class"].floor < 0.1 < report["largest_class"].floor < 0.25
+    assert 0 < report["smallest_class"].reference < 0.1 < report["largest_class"].reference < 0.25
     zero = digits.train.x[digits.train.label == 0][:100]
     collapsed = evaluate(digits.form.to_model(zero), digits, features="classifier")
     assert collapsed["largest_class"].value > 0.98

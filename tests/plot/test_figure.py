@@ -32,7 +32,7 @@ def test_axes_have_one_scale_where_their_ranges_are_alike(stretch: float, aspect
 
 
 def test_files_are_whole_or_absent(tmp_path: Path):
-    figure = curves(FIGURE)
+    figure = curves(FIGURE, "images")
     for name in ("a.png", "a.pdf", "a.SVG"):
         save_figure(figure, tmp_path / name)
         assert (tmp_path / name).stat().st_size > 1000

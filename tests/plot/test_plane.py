@@ -20,7 +20,9 @@ def lines_of(figure) -> matplotlib.collections.LineCollection:
 @pytest.mark.parametrize("count", [7, 100])
 def test_paths_go_from_the_first_place_to_the_last_through_every_moment(count: int):
     moments = RNG.normal(size=(6, count, 2)) * 9
-    figure = paths(moments, DATA, [0, 1, 2, 3, 4, 5])
+    figure = paths(moments, DATA, ("0 points", "5,000 points"))
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said[-2:] == ["first (0 points)", "last (5,000 points)"]
     shown = min(count, 30)
     segments = np.array(lines_of(figure).get_segments()).reshape(5, shown, 2, 2)
     assert np.allclose(segments[:, :, 0], moments[:-1, :shown])

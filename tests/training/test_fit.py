@@ -14,7 +14,6 @@ from wasserflow.data import load as load_data
 from wasserflow.method import DMMD, METHODS, VGrow
 from wasserflow.training.budget import Budget, Progress
 from wasserflow.training.fit import Average, Fit
-from wasserflow.training.ledger import Ledger
 from wasserflow.training.processes import processes
 from wasserflow.training.trainer import Trainer
 
@@ -193,18 +192,6 @@ def test_data_stay_on_the_device_as_they_are_stored():
         VGrow.for_shape((1, 8, 8), width=4), load_data("digits"), seed=0, device=torch.device("cpu"), precision="fp32"
     )
     assert trainer.data.x.dtype == torch.uint8
-
-
-def test_ledger_averages_over_steps():
-    progress = Progress()
-    ledger = Ledger(progress)
-    for value in (1.0, 2.0, 6.0):
-        ledger.add({"loss": torch.tensor(value)})
-    progress.images, progress.seconds = 300, 2.0
-    line = ledger.line(progress, Budget(images=600))
-    assert line["loss"] == pytest.approx(3.0)
-    assert line["images_per_second"] == pytest.approx(150)
-    assert line["seconds_left"] == pytest.approx(2.0)
 
 
 def test_budgets():

@@ -11,12 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from wasserflow.cli.sampling import parse
-from wasserflow.metric import Report
+from wasserflow.metric import LOWER_IS_BETTER, Report, Row
 from wasserflow.run.evaluation import evaluate
 
 __all__ = ["print_report", "run"]
 
 BETTER = {True: "lower", False: "higher", None: "as real data"}
+
+MOST_COLUMNS = 20
+"""Columns of a table that are printed."""
 
 Cells = tuple[str, str, str, str]  # a row: name, for the samples, for real data, which is better
 
@@ -64,7 +67,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def print_report(report: Report, above: Sequence[Cells] = ()) -> None:
-    """The figures as a table, each beside its floor, below the rows that stand ``above`` them."""
+    """The metrics as a table, each beside its real-data reference, below the rows that stand ``above`` them."""
     table = Table()
     for column in ("", "samples [95 %]", "real data", "better"):
         table.add_column(Text(column), justify="left" if not column else "right")
@@ -72,10 +75,30 @@ def print_report(report: Report, above: Sequence[Cells] = ()) -> None:
         table.add_row(*cells)
     for row in report.rows:
         low_high = "" if row.interval is None else " [{:.4g}, {:.4g}]".format(*row.interval)
-        table.add_row(row.name, Text(f"{row.value:.4g}{low_high}"), f"{row.floor:.4g}", BETTER[row.lower_is_better])
+        value = Text(f"{row.value:.4g}{low_high}")
+        table.add_row(row.name, value, f"{row.reference:.4g}", BETTER[row.lower_is_better])
     console = Console()
     against = f"the {report.split} split of {Path(report.data).name}, {report.features} features"
     console.print(f"{report.count:,} samples against {against}", highlight=False, markup=False)
     console.print(table)
+    if report.columns:
+        _print_columns(report.columns, console)
     for warning in report.warnings:
         console.print(warning, style="yellow", highlight=False, markup=False)
+
+
+def _print_columns(columns: dict[str, tuple[Row, ...]], console: Console) -> None:
+    """The columns of a table, those that differ most from real data first."""
+    found = {name: {row.name: row for row in rows} for name, rows in columns.items()}
+    metrics = [metric for metric in LOWER_IS_BETTER if any(metric in rows for rows in found.values())]
+    worst = sorted(found, key=lambda name: -found[name]["ks"].value)[:MOST_COLUMNS]
+    table = Table()
+    table.add_column(Text("samples (real data)"))
+    for metric in metrics:
+        table.add_column(Text(metric), justify="right")
+    for name in worst:
+        cells = (found[name].get(metric) for metric in metrics)
+        table.add_row(Text(name), *(Text(f"{c.value:.3g} ({c.reference:.3g})" if c else "") for c in cells))
+    console.print(table)
+    if len(columns) > len(worst):
+        console.print(f"the {len(worst)} of {len(columns)} columns that differ most", highlight=False, markup=False)

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, metadata, version
 
 import tyro
 
+from wasserflow._core.errors import install
 from wasserflow.data import available, data_folder
 
 __all__ = ["run"]
@@ -19,7 +20,7 @@ class InfoFlags:
 
 
 def run(argv: Sequence[str]) -> None:
-    """Print what is here."""
+    """Print versions, devices, data sets and extras."""
     tyro.cli(InfoFlags, args=argv, prog="wasserflow info")
     import torch
 
@@ -33,7 +34,7 @@ def run(argv: Sequence[str]) -> None:
     for name, where in available().items():
         print(f"           {name:15}{where}")
     for name, there in _extras().items():
-        print(f"extra      {name:15}{'installed' if there else f'absent: pip install wasserflow[{name}]'}")
+        print(f"extra      {name:15}{'installed' if there else f'absent: {install(name)}'}")
 
 
 def _bf16() -> str:
@@ -46,7 +47,7 @@ def _bf16() -> str:
 
 
 def _extras() -> dict[str, bool]:
-    """Each optional group of the package, and whether all that it asks for is installed."""
+    """Each optional group of packages, and whether all of it is installed."""
     from packaging.requirements import Requirement
 
     about = metadata("wasserflow")

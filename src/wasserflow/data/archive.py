@@ -1,4 +1,4 @@
-"""The files in a tar or zip archive, read from end to end; nothing is ever unpacked to the disk."""
+"""The files in a tar or zip archive, read from start to end; nothing is unpacked to the disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wasserflow._core.errors import UserError
 
 __all__ = ["BROKEN", "read_members", "zip_names"]
 
-LARGEST = 1 << 29  # bytes of one file: the largest picture that is ever decoded takes no more as a bitmap
+MOST_BYTES = 1 << 29  # bytes of one file: more than the largest picture that is decoded has as a bitmap
 BROKEN = (zipfile.BadZipFile, EOFError, zlib.error, struct.error, ValueError, NotImplementedError)
 
 Name = tuple[str, ...]
@@ -30,13 +30,14 @@ def read_members(archive: Path, wanted: Callable[[Name], bool]) -> Iterator[tupl
 
     Args:
         archive: A zip file, or a tar file compressed in any way that Python knows.
-        wanted: Whether to read a file, told by the parts of its path; other files are passed over.
+        wanted: Whether to read a file, given the parts of its path; other files are skipped.
 
     Yields:
         The parts of a file's path and its content.
 
     Raises:
-        UserError: The archive is truncated or corrupt, or a file in it is locked, oddly packed or enormous.
+        UserError: If the archive is truncated or corrupt, or a file in it is locked, too large, or compressed by a
+            method other than deflate.
     """
     links = 0
     try:
@@ -44,13 +45,13 @@ def read_members(archive: Path, wanted: Callable[[Name], bool]) -> Iterator[tupl
             links += link
             if link or not wanted(name):
                 continue
-            if size > LARGEST:
+            if size > MOST_BYTES:
                 raise UserError(f"{archive}: {'/'.join(name)} unpacks to {size:,} bytes, which no picture needs.")
             yield name, read()
     except (*BROKEN, lzma.LZMAError, tarfile.TarError) as error:
         raise _broken(archive, error) from error
     except OSError as error:
-        if error.errno is not None:  # the machine's trouble, not the archive's
+        if error.errno is not None:  # an error of the machine, not of the archive
             raise
         raise _broken(archive, error) from error
     if links:
@@ -58,7 +59,7 @@ def read_members(archive: Path, wanted: Callable[[Name], bool]) -> Iterator[tupl
 
 
 def zip_names(archive: Path) -> list[Name]:
-    """The files that a zip archive lists; a `UserError` where it is truncated or corrupt."""
+    """The files listed in a zip archive; raises a `UserError` if it is truncated or corrupt."""
     try:
         return [name for name, link, _, _ in _zipped(archive) if not link]
     except BROKEN as error:
@@ -70,7 +71,7 @@ def _is_zip(archive: Path) -> bool:
 
 
 def _parts(name: str) -> Name:
-    # Some programs for Windows write backslashes. Nothing is written anywhere, so ".." just ends at the archive's top.
+    # Some programs for Windows write backslashes. Nothing is written to the disk, so ".." ends at the archive's top.
     return tuple(part for part in posixpath.normpath("/" + name.replace("\\", "/")).split("/") if part)
 
 
@@ -102,12 +103,12 @@ def _unzip(archive: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> byt
     if how is not None:
         raise UserError(f"{archive}: {member.filename} is {how}: unpack it, and give the folder.")
     with file.open(member) as content:
-        # Never read() without a limit: only then does a bomb unpack to what it says, and not to what it is.
+        # Never read() without a limit: an archive may unpack to far more than it states.
         return content.read(member.file_size)
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """An iteration also stops, without a word, at a header that makes no sense; checksums come last of all."""
+    """Iterating over a tar file stops silently at a damaged header, and checksums come after the last file."""
     if tar.fileobj is None:
         return
     tar.fileobj.seek(tar.offset)

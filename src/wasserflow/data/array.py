@@ -1,4 +1,4 @@
-"""Arrays: handed over in memory, or in a .npy, .npz or idx file."""
+"""Arrays in memory or in a .npy, .npz or idx file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LABELS = ("labels", "label", "y")
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """A tensor from any device as an array; bfloat16, which NumPy lacks, as float32."""
+    """A tensor on any device as an array; bfloat16, which NumPy lacks, becomes float32."""
     import torch
 
     tensor = tensor.detach().cpu()
@@ -34,19 +34,19 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
 def from_array(
     array: np.ndarray, name: str, test: np.ndarray | None = None, labels: tuple[np.ndarray, ...] = ()
 ) -> Raw:
-    """Images or vectors, as their type and axes say.
+    """Images or vectors, depending on type and axes.
 
     Args:
         array: uint8 ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``, or floating-point ``(N, d)``.
-        name: How an error message calls it.
+        name: Its name in error messages.
         test: Its own test split, in the same form.
-        labels: Those of ``array``, then those of ``test``; or the first alone, or none.
+        labels: Labels of ``array`` and of ``test``, of ``array`` alone, or none.
 
     Returns:
         The samples, not yet split.
 
     Raises:
-        UserError: The type or the axes are none of these.
+        UserError: If type and axes are none of these.
     """
     array, test = _at_most_double(array), None if test is None else _at_most_double(test)
     x, layout = _read_axes(array, name)
@@ -68,12 +68,12 @@ def from_array(
 
 
 def read_npy(path: Path) -> Raw:
-    """The array in a .npy file; it is mapped, and copied only into its splits."""
+    """The array in a .npy file; it is memory-mapped, and copied into its splits only."""
     return from_array(load_npy(path), str(path))
 
 
 def read_npz(path: Path) -> Raw:
-    """The images or vectors in a .npz file, with labels and a test split where their names say so."""
+    """The images or vectors in a .npz file, with labels and a test split if there are arrays of those names."""
     arrays = _load_archive(path)
     keys = {key.lower(): key for key in arrays}
     if len(arrays) == 1:
@@ -99,13 +99,13 @@ def read_idx_file(path: Path) -> Raw:
 
 
 def _at_most_double(array: np.ndarray) -> np.ndarray:
-    """The array, in double precision where it has more, which PyTorch has not."""
-    with np.errstate(over="ignore"):  # what is beyond its range is told as infinite
+    """The array, converted to double precision if it has more, which PyTorch lacks."""
+    with np.errstate(over="ignore"):  # values beyond its range become infinite, and are refused later
         return array.astype(np.float64) if array.dtype.kind == "f" and array.dtype.itemsize > 8 else array
 
 
 def _read_axes(array: np.ndarray, name: str) -> tuple[np.ndarray, str]:
-    """A view ``(N, C, H, W)`` of images, or the vectors ``(N, d)``; and the layout."""
+    """A view ``(N, C, H, W)`` of images, or the vectors ``(N, d)``, and the layout."""
     form = f"{name} has type {array.dtype} and shape {array.shape}"
     if array.dtype == object:
         raise UserError(f"{name} holds Python objects, not numbers: convert it with np.stack or astype.")
@@ -125,9 +125,9 @@ def _read_axes(array: np.ndarray, name: str) -> tuple[np.ndarray, str]:
 
 
 def load_npy(path: Path) -> np.ndarray:
-    """The array in a .npy file as it is, memory-mapped; a `UserError` where there is none."""
+    """The array in a .npy file as stored, memory-mapped; raises a `UserError` if there is none."""
     try:
-        with path.open("rb") as file:  # np.load would answer any unknown content with talk of pickles
+        with path.open("rb") as file:  # np.load calls any unknown content a pickle
             if file.read(6) != b"\x93NUMPY":
                 raise UserError(f"{path} is not a .npy file: truncated, corrupt, or something else by that name.")
         return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -138,7 +138,7 @@ def load_npy(path: Path) -> np.ndarray:
 def _load_archive(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
-            if file.read(4) not in (b"PK\3\4", b"PK\5\6"):  # else np.load would talk of pickles
+            if file.read(4) not in (b"PK\3\4", b"PK\5\6"):  # np.load calls any unknown content a pickle
                 raise UserError(f"{path} is not a .npz file: truncated, corrupt, or something else by that name.")
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:

@@ -1,4 +1,4 @@
-"""Endless batches of a split, held on the device; their order is arithmetic, so a resumed run goes on exactly."""
+"""Endless batches of a split on the device, in an order computed from the seed, so that a run resumes exactly."""
 
 from dataclasses import dataclass
 
@@ -20,17 +20,17 @@ class Batch:
 
 
 class Batches:
-    """Batches of a split in an order derived from ``(seed, epoch)``; an epoch's rest and the next one's head join.
+    """Batches of a split in an order derived from ``(seed, epoch)``; batches may span epochs.
 
     Args:
-        split: What to draw from; it is moved to the device as it is stored (uint8 images).
+        split: The split to draw from; it is moved to the device as stored (uint8 images).
         form: The map to model space.
         batch: Samples per batch, over all processes together.
-        seed: Of the order.
-        device: Where batches are wanted.
-        rank: Which process this is.
-        processes: How many there are; each takes its part of every batch.
-        seen: Samples already drawn, by all processes, when it starts.
+        seed: Random seed of the order.
+        device: Device of the batches.
+        rank: Index of this process.
+        processes: Number of processes; each takes its part of every batch.
+        seen: Samples already drawn by all processes.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Batches:
         return Batch(self.form.to_model(self.x[rows]), label)
 
     def look(self, n: int) -> Tensor:
-        """The first ``n`` samples of the order, or all, the same for every process; they do not count as seen."""
+        """The first ``n`` samples of the order, or all, the same in every process; they do not count as seen."""
         return self.form.to_model(self.x[self._order(0)[:n]])
 
     def _rows(self, start: int, stop: int) -> Tensor:
-        """Which samples stand at the places ``start..stop-1`` of the endless sequence."""
+        """Indices of the samples at the positions ``start..stop-1`` of the endless sequence."""
         n = len(self.x)
         parts = []
         while start < stop:

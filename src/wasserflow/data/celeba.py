@@ -23,8 +23,8 @@ __all__ = ["ARCHIVE", "FOLDER", "PARTITION", "read_celeba"]
 
 ARCHIVE, FOLDER, PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
 ALIGNED = (178, 218)  # width and height of each
-CROP = 140  # pixels a side: the face, without most of what is behind it
-SPLITS = ("0", "1", "2")  # how the partition calls train, validation and test
+CROP = 140  # pixels a side: the face, without most of the background
+SPLITS = ("0", "1", "2")  # train, validation and test in the partition file
 
 
 def read_celeba(folder: Path, size: int, skip_corrupt: bool) -> Raw:
@@ -34,13 +34,13 @@ def read_celeba(folder: Path, size: int, skip_corrupt: bool) -> Raw:
         folder: Where ``img_align_celeba.zip`` or the unpacked ``img_align_celeba/`` lies, and, for the publisher's
             split, ``list_eval_partition.txt``; without it the usual seeded tenths are held out.
         size: Side in pixels.
-        skip_corrupt: Leave out what cannot be decoded.
+        skip_corrupt: Leave out images that cannot be decoded.
 
     Returns:
         uint8 images ``(N, 3, size, size)``, in the order of their names.
 
     Raises:
-        UserError: Something in it is corrupt, incomplete, or not CelebA.
+        UserError: If a file is corrupt, incomplete, or not of CelebA.
     """
     source = folder / ARCHIVE
     if source.is_file():
@@ -77,7 +77,7 @@ def _items(source: Path, names: list[Name]) -> Iterator[Item]:
 
 
 def _read_partition(path: Path, source: Path, names: set[str]) -> dict[str, str] | None:
-    """The split of each image; None where there is no such file."""
+    """The split of each image; None if there is no such file."""
     if not path.is_file():
         logging.getLogger("wasserflow").warning(
             "celeba: %s is absent, so seeded tenths are held out, not the publisher's validation and test splits", path

@@ -1,4 +1,4 @@
-"""Many picture files as one array: decoded by threads that never run far ahead of what is kept."""
+"""Many picture files as one array, decoded by threads."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ Decoder = Callable[[bytes], np.ndarray]
 def decode_all(
     source: Path, items: Iterable[Item], decoder: Decoder, skip_corrupt: bool
 ) -> tuple[dict[Name, int], np.ndarray]:
-    """All pictures of a source, in memory once.
+    """All pictures of a source in one array, without a second copy in memory.
 
     Args:
-        source: How an error message calls where they are.
-        items: The name of each, and its bytes or the file that holds them; taken one after the other.
-        decoder: Makes pixels ``(H, W)`` or ``(H, W, 3)`` of the bytes, or raises `BadImage`.
-        skip_corrupt: Leave out, and log, what cannot be decoded.
+        source: Their place in error messages.
+        items: Name of each picture, and its bytes or its file; taken one after the other.
+        decoder: Turns the bytes into pixels ``(H, W)`` or ``(H, W, 3)``, or raises `BadImage`.
+        skip_corrupt: Leave out, and log, images that cannot be decoded.
 
     Returns:
-        The row of each name, and the pictures: uint8 ``(N, 1, H, W)`` where all are grey, ``(N, 3, H, W)`` otherwise.
+        The row of each name, and the pictures: uint8 ``(N, 1, H, W)`` if all are grey, ``(N, 3, H, W)`` otherwise.
 
     Raises:
-        UserError: There are none, one cannot be decoded, or they differ in size.
+        UserError: If there are none, one cannot be decoded, or they differ in size.
     """
     rows: dict[Name, int] = {}
     pile = _Pile()
@@ -52,7 +52,7 @@ def decode_all(
             unusable.append(f"{'/'.join(name)} {picture}")
             if not skip_corrupt:
                 raise UserError(
-                    f"{source}: {unusable[0]}. Mend it, remove it, or leave all such out with --skip-corrupt."
+                    f"{source}: {unusable[0]}. Repair it, remove it, or leave all such images out with `skip_corrupt`."
                 )
             continue
         first = first or (name, picture.shape[1:])
@@ -60,7 +60,7 @@ def decode_all(
             (height, width), (high, wide) = first[1], picture.shape[1:]
             raise UserError(
                 f"{source} holds images of different sizes: {'/'.join(first[0])} has {width}x{height} "
-                f"pixels, {'/'.join(name)} has {wide}x{high}. Crop and resize all with --size N."
+                f"pixels, {'/'.join(name)} has {wide}x{high}. Crop and resize all with `size=N`."
             )
         rows[name] = pile.add(picture)  # a name that comes twice in an archive means its later content
     if unusable:
@@ -78,10 +78,10 @@ def decode_all(
 
 
 def _decoded(items: Iterable[Item], decoder: Decoder) -> Iterator[tuple[Name, np.ndarray | BadImage]]:
-    """Pictures in the order of the items, decoded by threads that never run far ahead."""
+    """Pictures in the order of the items; threads decode a bounded number of them ahead."""
     from PIL import Image
 
-    Image.init()  # once, before threads would race for it
+    Image.init()  # not thread-safe
     pool = ThreadPoolExecutor(WORKERS)
     try:
         waiting = deque()
@@ -107,7 +107,7 @@ def _decode_group(group: list[Item], decoder: Decoder) -> list[tuple[Name, np.nd
 
 
 def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Items a task at a time: few enough that their bytes, where they carry them, do not pile up."""
+    """Items in groups, one per task, small enough that the bytes that they carry take little memory."""
     group: list[Item] = []
     carried = 0
     for item in items:
@@ -121,7 +121,7 @@ def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 class _Pile:
-    """Pictures of one size, kept as grey blocks until the first that is not, joined without a second copy."""
+    """Pictures of one size: grey blocks until the first in colour, joined without a second copy."""
 
     def __init__(self) -> None:
         self.blocks: list[np.ndarray] = []
@@ -137,14 +137,14 @@ class _Pile:
         return self.count - 1
 
     def array(self) -> np.ndarray:
-        """All of them, ``(N, 1, H, W)`` where all are grey and ``(N, 3, H, W)`` otherwise; empties the pile."""
+        """All pictures, ``(N, 1, H, W)`` if all are grey and ``(N, 3, H, W)`` otherwise; empties the pile."""
         self._press()
         channels = max(block.shape[1] for block in self.blocks)
         out = np.empty((self.count, channels, *self.blocks[0].shape[2:]), np.uint8)
         row = 0
         self.blocks.reverse()
         while self.blocks:
-            block = self.blocks.pop()  # let go of each as soon as it is copied
+            block = self.blocks.pop()  # freed as soon as it is copied
             out[row : row + len(block)] = block
             row += len(block)
         return out

@@ -1,4 +1,4 @@
-"""idx files, the form of MNIST: two zeros, a type, a number of axes, big-endian sizes, then values."""
+"""idx files, the format of MNIST: two zeros, a type, a number of axes, big-endian sizes, then values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_idx(path: Path) -> np.ndarray:
         The values in this machine's byte order, with the shape that the file states.
 
     Raises:
-        UserError: The file is truncated, corrupt, or no idx file.
+        UserError: If the file is truncated, corrupt, or no idx file.
     """
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":

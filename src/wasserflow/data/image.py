@@ -1,4 +1,4 @@
-"""Pictures as uint8 arrays: axes, grey or colour, centre crop and resize."""
+"""Pictures as uint8 arrays: axes, channels, centre crop and resize."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}
 
 
 class BadImage(Exception):
-    """One picture that cannot be used; the message completes a sentence that begins with its name."""
+    """A picture that cannot be used; its name and the message make a sentence."""
 
 
 def channels_first(array: np.ndarray) -> tuple[np.ndarray, str] | None:
     """A view of images with their channels first, and the name of their layout.
 
-    Where both readings of four axes are possible, channels are last.
+    If four axes can be read both ways, channels are last.
 
     Args:
         array: ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` with C in {1, 3, 4}.
 
     Returns:
-        The view ``(N, C, H, W)`` and ``NHW``, ``NHWC`` or ``NCHW``; None where the axes fit none of them.
+        The view ``(N, C, H, W)`` and ``NHW``, ``NHWC`` or ``NCHW``; None if the axes fit none of them.
     """
     if array.ndim == 3:
         return array[:, None], "NHW"
@@ -46,19 +46,19 @@ def channels_first(array: np.ndarray) -> tuple[np.ndarray, str] | None:
 def decode(
     encoded: bytes, size: int | None, *, side: int | None = None, expected: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """One picture file as pixels, the way up that its camera says, on white where it is transparent.
+    """The pixels of a picture file, rotated as its EXIF data say, with transparent parts on white.
 
     Args:
         encoded: The file's bytes.
-        size: Side of the square to crop and resize it to; None to leave it as it is.
-        side: How many pixels a side the crop takes from the centre; None for the whole shorter side.
+        size: Side of the square to crop and resize it to; None to keep its size.
+        side: Side in pixels of the crop from the centre; None for the shorter side.
         expected: Width and height that it must have.
 
     Returns:
-        uint8, ``(H, W)`` where the picture is grey and ``(H, W, 3)`` where it is not.
+        uint8, ``(H, W)`` for a grey picture and ``(H, W, 3)`` for one in colour.
 
     Raises:
-        BadImage: It is corrupt, truncated, enormous, of another size than expected, or of a kind with no 8-bit meaning.
+        BadImage: If it is corrupt, truncated, too large, not of the expected size, or has no meaning in 8 bits.
     """
     import io
 
@@ -84,8 +84,8 @@ def decode(
         raise BadImage("has more pixels than any photograph: make it smaller first") from error
     except BadImage:
         raise
-    except Exception as error:  # Pillow's decoders raise anything on a corrupt file, as its manual warns
-        # Pillow's word on what it cannot identify is only the address of our buffer.
+    except Exception as error:  # Pillow's decoders raise any error on a corrupt file, as its manual says
+        # Pillow's message for an unidentified file is the address of our buffer.
         reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else str(error).partition("\n")[0]
         raise BadImage(f"is not a readable image ({reason or type(error).__name__})") from error
 

@@ -1,4 +1,4 @@
-"""One picture as a cloud of points: where its ink is."""
+"""A picture as a cloud of points, distributed as its ink."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["ink_points"]
 
 
 def ink_points(path: Path, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Points spread over a picture as its ink is: dark on light, or light on dark where most of the picture is dark.
+    """Points distributed as the ink of a picture: dark on light, or light on dark if most of the picture is dark.
 
     Args:
         path: The picture.
-        n: How many points.
-        rng: Gives them.
+        n: Number of points.
+        rng: Random number generator.
 
     Returns:
         float32 ``(n, 2)``: x to the right, y up, the picture's centre at 0 and its longer side of length 2.
 
     Raises:
-        UserError: It is not a picture, or of one colour.
+        UserError: If it is not a picture, or has one colour only.
     """
     try:
         pixels = decode(path.read_bytes(), None)
@@ -33,12 +33,12 @@ def ink_points(path: Path, n: int, rng: np.random.Generator) -> np.ndarray:
     grey = pixels.astype(np.float64).mean(2) if pixels.ndim == 3 else pixels.astype(np.float64)
     low, high = grey.min(), grey.max()
     if low == high:
-        raise UserError(f"{path} is of one colour throughout: there is no shape in it.")
+        raise UserError(f"{path} has one colour only: there is no shape in it.")
     light = (grey - low) / (high - low)
     ink = (1 - light if light.mean() > 0.5 else light).ravel()
-    ink[ink < 0.05] = 0  # what is left of a compressed ground
+    ink[ink < 0.05] = 0  # noise of a compressed background
     height, width = grey.shape
-    # Systematic sampling: as many points in each region as its ink asks for, give or take one.
+    # Systematic sampling: each region has points in proportion to its ink, within one.
     level = (np.arange(n) + rng.random()) / n * ink.sum()
     chosen = np.minimum(np.searchsorted(np.cumsum(ink), level, "right"), ink.size - 1)
     row, column = np.divmod(chosen, width)

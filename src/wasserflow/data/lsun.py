@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wasserflow._core.errors import UserError
+from wasserflow._core.errors import UserError, install
 from wasserflow.data.decoding import Item, decode_all
 from wasserflow.data.image import decode
 from wasserflow.data.raw import Part, Raw
@@ -29,15 +29,15 @@ def read_church(folder: Path, size: int, skip_corrupt: bool) -> Raw:
     Args:
         folder: Where the two database folders lie.
         size: Side in pixels to which the centre of each is cropped and resized.
-        skip_corrupt: Leave out what cannot be decoded.
+        skip_corrupt: Leave out images that cannot be decoded.
 
     Returns:
         uint8 images ``(N, 3, size, size)``, in the order of their keys.
 
     Raises:
-        UserError: The package lmdb is not installed, or a database is empty, truncated or corrupt.
+        UserError: If the package lmdb is not installed, or a database is empty, truncated or corrupt.
     """
-    with closing(_items(folder)) as items:  # even where it ends early: no database can be opened twice
+    with closing(_items(folder)) as items:  # also on an error: no database can be opened twice
         rows, pictures = decode_all(folder, items, partial(decode, size=size), skip_corrupt)
     train, test = (np.array([row for name, row in rows.items() if name[0] == top], np.int64) for top in (TRAIN, TEST))
     return Raw("lsun-church", Part(pictures, rows=train), "NHWC", ("uint8",), Part(pictures, rows=test), fresh=True)
@@ -53,13 +53,13 @@ def _read_database(path: Path) -> Iterator[Item]:
     try:
         import lmdb
     except ImportError as error:
-        raise UserError("reading LSUN needs the package lmdb: pip install 'wasserflow[lmdb]'.") from error
+        raise UserError(f"reading LSUN needs the package lmdb: {install('lmdb')}.") from error
     file = path / "data.mdb"
-    with file.open("rb"):  # the machine's own word where that is what fails
+    with file.open("rb"):  # raises the machine's own error if it cannot be opened
         pass
     try:
         with lmdb.open(str(path), readonly=True, lock=False, create=False, readahead=False) as database:
-            # It is mapped into memory: behind its end there would be no error, but the end of the process.
+            # It is mapped into memory: reading past its end would kill the process.
             needed = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
             if (size := file.stat().st_size) < needed:
                 raise UserError(f"{file} is truncated: it has {size:,} of {needed:,} bytes; fetch it again.")

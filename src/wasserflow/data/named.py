@@ -1,4 +1,4 @@
-"""The real image sets that have a name: where they lie, where they come from, how they are read."""
+"""Published image sets by name: their files, where they are published, and how they are read."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class NamedSet:
 
     Args:
         folder: Its folder within the data folder.
-        url: Where its files are published; a file's name is appended.
+        url: Address of its files; a file's name is appended.
         files: SHA-256 of each file, as published.
         read: Reads images and labels from its folder: train, then test.
         classes: Names of its labels.
-        layout: Axes in which its images come back.
-        unpacked: Files that do instead of one of ``files``, where it is more than dropping ``.gz``.
+        layout: Layout of its images, as in `Form`.
+        unpacked: Files that may stand instead of one of ``files``, if not just the name without ``.gz``.
     """
 
     folder: str
@@ -57,20 +57,20 @@ class NamedSet:
 
 
 def data_folder() -> Path:
-    """Where named sets lie: ``WASSERFLOW_DATA``, or ``wasserflow`` in the user's cache folder."""
+    """The folder of named sets: ``WASSERFLOW_DATA``, or ``wasserflow`` in the user's cache folder."""
     if given := os.environ.get("WASSERFLOW_DATA"):
         return Path(given).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "wasserflow"
 
 
 def find(name: str) -> Path | None:
-    """The folder where all files of a named set are, or None."""
+    """The folder with all files of a named set, or None."""
     folder = data_folder() / SETS[name].folder
     return None if _missing(SETS[name], folder) else folder
 
 
 def read_named(name: str) -> Raw:
-    """A published set from the data folder, downloaded first where it is absent.
+    """A published set from the data folder, downloaded first if it is absent.
 
     Args:
         name: A key of `SETS`.
@@ -79,7 +79,7 @@ def read_named(name: str) -> Raw:
         Its images, labels and own test split.
 
     Raises:
-        UserError: It is absent and cannot be downloaded, or a file is corrupt.
+        UserError: If it is absent and cannot be downloaded, or a file is corrupt.
     """
     known = SETS[name]
     folder = data_folder() / known.folder
@@ -104,11 +104,11 @@ def read_digits() -> Raw:
 
     images, labels = load_digits(return_X_y=True)
     grey = np.rint(images.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
-    return Raw("digits", Part(grey, labels.astype(np.int64)), "NHW", ("uint8",), classes=TEN)
+    return Raw("digits", Part(grey, np.asarray(labels, np.int64)), "NHW", ("uint8",), classes=TEN)
 
 
 def _missing(known: NamedSet, folder: Path) -> list[str]:
-    """The files that have to be downloaded."""
+    """The files to download."""
 
     def there(file: str) -> bool:
         unpacked = known.unpacked.get(file, (file.removesuffix(".gz"),))

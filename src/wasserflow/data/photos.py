@@ -1,4 +1,4 @@
-"""The sets of photographs that have a name: a person fetches them, and they are decoded at the size wanted."""
+"""Published sets of photographs by name: the user fetches them, and they are decoded at the wanted size."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from wasserflow.data.raw import Raw
 
 __all__ = ["PHOTOS", "SIZE", "PhotoSet", "find_photos", "read_photos"]
 
-SIZE = 64  # pixels a side unless told otherwise
+SIZE = 64  # default, in pixels a side
 
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """A published set of photographs that only a person can fetch.
+    """A published set of photographs that the user has to fetch.
 
     Args:
         folder: Its folder within the data folder.
-        needs: What has to be there: for each, the names any one of which will do.
-        where: How to get it, as the middle of a sentence.
-        read: Reads it from its folder, at a size, without corrupt images or not.
+        needs: The files needed, each with the names that it may have.
+        where: How to get them, as the middle of a sentence.
+        read: Reads it, given its folder, the size, and whether to skip corrupt images.
     """
 
     folder: str
@@ -52,7 +52,7 @@ PHOTOS = {
 
 
 def find_photos(name: str) -> Path | None:
-    """The folder where all that a set needs is, or None."""
+    """The folder with all files of a set, or None."""
     folder = data_folder() / PHOTOS[name].folder
     return None if _lacks(PHOTOS[name], folder) else folder
 
@@ -62,14 +62,14 @@ def read_photos(name: str, size: int | None, skip_corrupt: bool) -> Raw:
 
     Args:
         name: A key of `PHOTOS`.
-        size: Side in pixels to crop and resize to; `SIZE` where it is None.
-        skip_corrupt: Leave out what cannot be decoded.
+        size: Side in pixels to crop and resize to; `SIZE` if None.
+        skip_corrupt: Leave out images that cannot be decoded.
 
     Returns:
         Its images and the publisher's split.
 
     Raises:
-        UserError: It is absent, and then where to get it, or something in it is corrupt.
+        UserError: If it is absent (the message says where to get it), or a file is corrupt.
     """
     known = PHOTOS[name]
     folder = data_folder() / known.folder

@@ -1,4 +1,4 @@
-"""What every reader of `data/` returns: the values as they came, not yet checked, split or standardised."""
+"""What every reader of `data/` returns: the values as stored, not yet checked, split or standardised."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from wasserflow._core.errors import UserError
+from wasserflow.data.dataset import Container
 
 __all__ = ["Part", "Raw", "encode_labels"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """All samples of a source, or the half that the source itself calls train or test.
+    """All samples of a source, or its own train, validation or test split.
 
     Args:
         x: uint8 images ``(N, C, H, W)``, any strides, or numbers ``(N, d)``; may be memory-mapped.
         label: ``(N,)`` int64 in 0..K-1, or None.
-        rows: Which samples count, and in which order; None for all of them.
+        rows: Indices of its samples in ``x``, in order; None for all.
     """
 
     x: np.ndarray
@@ -34,16 +35,17 @@ class Raw:
     """A source that has been read.
 
     Args:
-        name: How an error message calls it.
-        train: Its samples, those of its own test split apart.
+        name: Its name in error messages.
+        train: Its samples without those of its own test split.
         layout: As in `Form`.
         dtypes: As in `Form`.
-        test: Its own test split, where it has one.
+        test: Its own test split, if it has one.
         columns: Column names of a table.
         classes: Names of the labels.
-        standardise: Whether vectors are to have mean 0 and variance 1 in model space.
-        validation: Its own validation split, where it has one.
-        fresh: Whether its parts share one array, which nobody else holds and may be rearranged.
+        standardise: Whether vectors have mean 0 and variance 1 in model space.
+        validation: Its own validation split, if it has one.
+        fresh: Whether its parts share one array that is used nowhere else and may be rearranged.
+        container: As in `Form`.
     """
 
     name: str
@@ -56,12 +58,17 @@ class Raw:
     standardise: bool = True
     validation: Part | None = None
     fresh: bool = False
+    container: Container = "array"
 
     def order(self, columns: tuple[str, ...] | None, theirs: str) -> list[int]:
-        """Where the columns that ``theirs`` has stand among these: by name where both have names.
+        """Positions of the other's columns among these, by name if both have names.
+
+        Args:
+            columns: Column names of the other.
+            theirs: Name of the other in error messages.
 
         Raises:
-            UserError: If one has a name that the other lacks.
+            UserError: If one has a column that the other lacks.
         """
         if self.columns is None or columns is None:
             return list(range(self.train.x.shape[1]))
@@ -73,17 +80,17 @@ class Raw:
 
 
 def encode_labels(name: str, *given: np.ndarray) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """Labels of any whole numbers or words as 0..K-1.
+    """Labels, whole numbers or words, as 0..K-1.
 
     Args:
-        name: How an error message calls them.
+        name: Their name in error messages.
         given: One array per split, ``(N,)`` or ``(N, 1)``.
 
     Returns:
         One ``(N,)`` int64 array per split, and the K names.
 
     Raises:
-        UserError: They are not one whole number or word per sample.
+        UserError: If they are not one whole number or word per sample.
     """
     for labels in given:
         if labels.dtype.kind not in "iubUS" or labels.ndim not in (1, 2) or labels[:1].size > 1:

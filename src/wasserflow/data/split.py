@@ -1,7 +1,7 @@
-"""From what a reader found to a data set: checks, splits, standardisation, fingerprint.
+"""From the result of a reader to a data set: checks, splits, standardisation, fingerprint.
 
-The held-out tenths come from a constant seed, never from a run's: two runs on the same data keep the same
-samples apart, so that their figures can be compared and a resumed run never trains on its own test set.
+The held-out tenths come from a constant seed, never from a run's: two runs on the same data hold out the same samples,
+so that their metrics can be compared and a resumed run never trains on its own test set.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ __all__ = ["check_values", "fingerprint", "finish", "hold_out", "samples_of"]
 
 SEED = 20190609
 FEWEST = 20
-BLOCK = 1 << 24  # values copied at a time, so that a transform's temporaries stay small
+BLOCK = 1 << 24  # values copied at a time, which bounds the temporaries of a transform
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
 def finish(raw: Raw, source: str, size: int | None = None, skip_corrupt: bool = False) -> Dataset:
-    """Check, split, crop, standardise.
+    """Check, split, crop and standardise.
 
     Args:
-        raw: What a reader returned.
-        source: What finds it again.
-        size: Side that images are cropped and resized to.
-        skip_corrupt: Whether the reader left out what it could not decode.
+        raw: The result of a reader.
+        source: As in `Dataset`.
+        size: Side to which images are cropped and resized.
+        skip_corrupt: As in `Dataset`.
 
     Returns:
         The data set, its values in memory: uint8 images ``(N, C, H, W)`` or float32 vectors ``(N, d)``.
 
     Raises:
-        UserError: The values cannot be learned from; the sentence says which and why.
+        UserError: If the values cannot be learned from; the sentence says which and why.
     """
     if len(raw.train) < FEWEST or (raw.test is not None and not len(raw.test)):
         where = "no test samples" if len(raw.train) >= FEWEST else _count(len(raw.train), "sample")
@@ -55,7 +55,7 @@ def finish(raw: Raw, source: str, size: int | None = None, skip_corrupt: bool = 
             shape = (shape[0], size, size)
     else:
         if size is not None:
-            raise UserError(f"{raw.name} holds vectors, not images: leave out the size {size}.")
+            raise UserError(f"{raw.name} holds vectors, not images: leave out `size={size}`.")
         for part in (raw.train, raw.test):
             if part is not None:
                 check_values(raw, part)
@@ -64,7 +64,7 @@ def finish(raw: Raw, source: str, size: int | None = None, skip_corrupt: bool = 
         if raw.standardise:
             transform = lambda block: (block - column_mean) / column_std  # noqa: E731
             mean, std = tuple(column_mean.tolist()), tuple(column_std.tolist())
-    form = Form(shape, raw.layout, raw.dtypes, mean, std, raw.columns)
+    form = Form(shape, raw.layout, raw.dtypes, mean, std, raw.columns, raw.container)
     if raw.fresh and transform is None:
         splits = _rearrange([train, validation, test])
     else:
@@ -74,7 +74,7 @@ def finish(raw: Raw, source: str, size: int | None = None, skip_corrupt: bool = 
 
 
 def samples_of(raw: Raw, form: Form, size: int | None = None) -> Tensor:
-    """All samples of a source, or of its test split where it has one, in the model space of ``form``, unsplit.
+    """All samples of a source, or of its test split if it has one, in the model space of ``form``, unsplit.
 
     Raises:
         UserError: If they are not of that form, have columns of other names, or are not finite.
@@ -102,7 +102,7 @@ def hold_out(count: int, stream: int) -> tuple[np.ndarray, np.ndarray]:
         stream: 0 for the test split, 1 for validation: different draws of the same seed.
 
     Returns:
-        Indices of the rest and of the tenth; the tenth has one sample at least.
+        Indices of the rest and of the tenth; the tenth has at least one sample.
     """
     order = np.random.default_rng([SEED, stream]).permutation(count)
     tenth = max(1, count // 10)
@@ -110,8 +110,13 @@ def hold_out(count: int, stream: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fingerprint(form: Form, splits: list[Split]) -> str:
-    """SHA-256, in hexadecimal, over the form and over shapes, values and labels of the splits."""
-    digest = hashlib.sha256(json.dumps(form.to_json(), sort_keys=True).encode())
+    """SHA-256, in hexadecimal, over the form and over shapes, values and labels of the splits.
+
+    The container does not count: an array and a tensor of the same values are the same data.
+    """
+    known = form.to_json()
+    del known["container"]
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     for split in splits:
         for tensor in (split.x, split.label):
             digest.update(b"none" if tensor is None else f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -130,7 +135,7 @@ def _three(raw: Raw) -> tuple[Part, Part, Part]:
     if test is None:
         kept, held_out = hold_out(len(rest), 0)
         rest, test = pick(rest, kept), pick(rest, held_out)
-    if raw.validation:  # not where it is empty
+    if raw.validation:  # and not empty
         return rest, raw.validation, test
     kept, held_out = hold_out(len(rest), 1)
     return pick(rest, kept), pick(rest, held_out), test
@@ -153,7 +158,7 @@ def _gather(part: Part, shape: tuple[int, ...], dtype: type, transform: Transfor
 
 
 def _rearrange(parts: list[Part]) -> list[Split]:
-    """Splits as slices of the array that the parts share, whose rows change places: memory holds it once."""
+    """Splits as slices of the array that the parts share; its rows are permuted in place, without a second copy."""
     x, splits, start = parts[0].x, [], 0
     rows = [np.arange(len(part)) if part.rows is None else part.rows for part in parts]
     _permute(x, np.concatenate(rows))
@@ -165,7 +170,7 @@ def _rearrange(parts: list[Part]) -> list[Split]:
 
 
 def _permute(x: np.ndarray, order: np.ndarray) -> None:
-    """``x[: len(order)] = x[order]``, for an order that names no row twice, without a copy of x."""
+    """``x[: len(order)] = x[order]`` for an order without repetition, without a copy of x."""
     rest = np.setdiff1d(np.arange(len(x)), order, assume_unique=True)
     source = np.concatenate([order, rest]).tolist()
     done = bytearray(len(x))
@@ -173,7 +178,7 @@ def _permute(x: np.ndarray, order: np.ndarray) -> None:
         if done[start]:
             continue
         held, here = x[start].copy(), start
-        while (there := source[here]) != start:  # once round the cycle that begins here
+        while (there := source[here]) != start:  # along the cycle that begins here
             x[here] = x[there]
             done[here], here = 1, there
         x[here] = held
@@ -193,7 +198,7 @@ def _image_transform(raw: Raw, size: int | None) -> Transform | None:
 
 
 def check_values(raw: Raw, part: Part) -> None:
-    """Raise a `UserError` that says where a number is not finite."""
+    """Raise a `UserError` if a number is not finite, saying where."""
     for start, block in _blocks(part):
         bad = ~np.isfinite(block)
         if bad.any():
@@ -205,7 +210,7 @@ def check_values(raw: Raw, part: Part) -> None:
 
 
 def _moments(raw: Raw, train: Part) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column, in float64, of the samples that are trained on."""
+    """Mean and standard deviation of each column over the training samples, in float64."""
     extremes = [(block.min(0), block.max(0)) for _, block in _blocks(train)]
     low, high = np.min([e[0] for e in extremes], 0), np.max([e[1] for e in extremes], 0)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,7 +1,7 @@
-"""Distributions in the plane that can be drawn without end, and whose shape the eye can check.
+"""Distributions in the plane: any number of points, and a shape that the eye can check.
 
-`TOYS` is the one table of their parameters. Units are the toy's own; ``standardise`` says whether model space
-is (mean 0, variance 1) or those units.
+`TOYS` is the table of their parameters. Units are the toy's own; ``standardise`` says whether model space has mean 0
+and variance 1, or those units.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def circles(
 
 
 def checkerboard(n: int, rng: Rng, *, cells: int = 4, half_width: float = 4.0) -> np.ndarray:
-    """Uniform on the fields of one colour of a board around the origin, bottom left included: ``(n, 2)``."""
+    """Uniform on the cells of one colour of a board around the origin, bottom left included: ``(n, 2)``."""
     chosen = [(i, j) for i in range(cells) for j in range(cells) if (i + j) % 2 == 0]
     corner = np.array(chosen)[rng.integers(len(chosen), size=n)]
     return (corner + rng.random((n, 2))) * (2 * half_width / cells) - half_width
@@ -99,7 +99,7 @@ def _mixture_density(x: Tensor, centres: np.ndarray, sd: float) -> Tensor:
 
 
 def _circles_density(x: Tensor, radii: tuple[float, float], weight: float, sd: float) -> Tensor:
-    """Log density of noisy circles: the noise around a whole circle gives a Bessel function."""
+    """Log density of noisy circles; integrating the noise around a circle gives a Bessel function."""
     r = x.square().sum(1).clamp(min=1e-12).sqrt()
     rings = [
         log(w) - (r - radius).square() / (2 * sd**2) + torch.special.i0e(r * radius / sd**2).log()
@@ -121,9 +121,9 @@ class Toy:
     Args:
         draw: ``draw(n, rng)``, points ``(n, 2)`` in the toy's units.
         standardise: Whether model space has mean 0 and variance 1 rather than those units.
-        modes: Centres ``(K, 2)`` of its equal round Gaussians, where it is a mixture of such.
+        modes: Centres ``(K, 2)``, for a mixture of equal round Gaussians.
         sd: Their standard deviation.
-        log_density: ``log p`` of points ``(n, 2)`` in the toy's units, ``(n,)``, where it has a closed form.
+        log_density: ``log p`` of points ``(n, 2)`` in the toy's units, ``(n,)``, if it has a closed form.
     """
 
     draw: Callable[[int, Rng], np.ndarray]
@@ -160,14 +160,14 @@ def sample(name: str, n: int, seed: int | Rng = 0) -> Tensor:
 
     Args:
         name: A key of `TOYS`.
-        n: How many.
-        seed: A seed, or a generator to go on drawing from.
+        n: Number of points.
+        seed: A random seed, or a generator to continue.
 
     Returns:
         float32 ``(n, 2)``.
 
     Raises:
-        UserError: There is no such toy.
+        UserError: If there is no such toy.
     """
     if name not in TOYS:
         raise unknown("toy", name, TOYS)
@@ -177,13 +177,13 @@ def sample(name: str, n: int, seed: int | Rng = 0) -> Tensor:
 
 
 def modes(name: str) -> Tensor | None:
-    """Centres of a toy's modes in its own units, float32 ``(K, 2)``; None for a set that has none."""
+    """Centres of a toy's modes in its own units, float32 ``(K, 2)``; None for a set without known modes."""
     centres = TOYS[name].modes if name in TOYS else None
     return None if centres is None else torch.from_numpy(centres.astype(np.float32))
 
 
 def sd(name: str) -> float | None:
-    """Standard deviation of each of a toy's modes in its own units; None for a set that has none."""
+    """Standard deviation of each of a toy's modes in its own units; None for a set without known modes."""
     return TOYS[name].sd if name in TOYS else None
 
 
@@ -191,7 +191,7 @@ def log_density(name: str) -> Callable[[Tensor], Tensor]:
     """``log p`` of a toy at points (n, 2) in its own units, with shape (n,); differentiable.
 
     Raises:
-        UserError: There is no such toy, or its density has no closed form.
+        UserError: If there is no such toy, or its density has no closed form.
     """
     known = {toy: row.log_density for toy, row in TOYS.items() if row.log_density}
     if name not in known:
@@ -200,7 +200,7 @@ def log_density(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def read_toy(name: str) -> Raw:
-    """A toy as a data set: 50,000 points to train and validate on, 10,000 to test on, always the same."""
+    """A toy as a data set: 50,000 points for training and validation, 10,000 for testing, always the same."""
     train = Part(sample(name, TRAIN, 0).numpy())
     test = Part(sample(name, TEST, 1).numpy())
     return Raw(name, train, "ND", ("float32",), test, standardise=TOYS[name].standardise)

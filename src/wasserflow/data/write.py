@@ -1,7 +1,9 @@
-"""Samples in the data's own form, written batch by batch, so that any number of them fits in memory."""
+"""Samples written in the data's own form, batch by batch, so that any number of them can be written."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
+from math import floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,18 @@ from torch import Tensor
 
 from wasserflow._core.errors import UserError
 from wasserflow._core.files import whole_or_nothing
-from wasserflow.data.dataset import Form, value_range
+from wasserflow.data.dataset import Form
 
 __all__ = ["check_target", "write_samples"]
+
+COARSE = 1e-3
+"""Largest step of single precision, in standard deviations of a column, with which a .csv file is written."""
 
 _KINDS = {".png": "picture", ".npy": "npy", ".csv": "table", ".parquet": "table", "": "folder"}
 
 
 def check_target(path: Path, form: Form) -> None:
-    """Raise a `UserError` if samples of this form cannot go into a file of this name, or be drawn in it."""
+    """Raise a `UserError` if samples of this form cannot be written to, or drawn in, a file of this name."""
     kind = _KINDS.get(path.suffix.lower())
     if kind is None:
         raise UserError(
@@ -41,12 +46,12 @@ def write_samples(batches: Iterable[Tensor], n: int, form: Form, path: Path) -> 
 
     Args:
         batches: Samples in model space, (B, *shape) each.
-        n: How many there are in all.
-        form: The data's own layout, units and types.
-        path: Where to; its suffix says how.
+        n: Number of samples in all batches together.
+        form: The form of the data.
+        path: The file; its suffix chooses the format.
 
     Raises:
-        UserError: If the file does not suit the samples, or cannot be written; then nothing is left behind.
+        UserError: If the format does not suit the samples, or the file cannot be written; then none is left behind.
     """
     check_target(path, form)
     kind = _KINDS[path.suffix.lower()]
@@ -64,7 +69,7 @@ def write_samples(batches: Iterable[Tensor], n: int, form: Form, path: Path) -> 
 
 
 def _write_npy(arrays: Iterator[np.ndarray], n: int, path: Path) -> None:
-    # Written front to back rather than through a memory map: a full disk is then an error, not a crash.
+    # Written sequentially, not through a memory map: a full disk is then an error, not a crash.
     with path.open("wb") as file:
         for i, array in enumerate(arrays):
             if i == 0:
@@ -77,23 +82,31 @@ def _write_table(arrays: Iterator[np.ndarray], form: Form, path: Path) -> None:
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    width = form.shape[0]
-    names = form.columns or tuple(f"x{i}" for i in range(width))
-    kinds = form.dtypes if len(form.dtypes) == width else form.dtypes * width
-    schema = pa.schema([(name, pa.from_numpy_dtype(np.dtype(kind))) for name, kind in zip(names, kinds, strict=True)])
-    open_writer: Any = csv.CSVWriter if path.suffix.lower() == ".csv" else parquet.ParquetWriter
-    with open_writer(path, schema) as writer:
+    text = path.suffix.lower() == ".csv"
+    open_writer: Any = csv.CSVWriter if text else parquet.ParquetWriter
+    writer = None
+    with ExitStack() as stack:
         for array in arrays:
-            columns = [_column(array[:, i], kind) for i, kind in enumerate(kinds)]
-            writer.write_table(pa.table(columns, schema=schema))
+            columns = form.to_columns(array)
+            if text:
+                columns = _brief(columns, form)
+            table = pa.table(columns)
+            writer = writer or stack.enter_context(open_writer(path, table.schema))
+            writer.write_table(table)
 
 
-def _column(values: np.ndarray, kind: str) -> np.ndarray:
-    """Values as the column's own type, whole numbers kept within its range."""
-    dtype = np.dtype(kind)
-    if dtype.kind == "b":
-        return values > 0.5
-    return values.clip(*value_range(dtype)).astype(dtype)
+def _brief(columns: dict[str, np.ndarray], form: Form) -> dict[str, np.ndarray]:
+    """Columns in the precision in which they are printed: the single precision of the model, and no more digits."""
+    brief = dict(columns)
+    for index, (name, values) in enumerate(columns.items()):
+        if values.dtype.kind != "f":
+            continue
+        mean, std = (0.0, 1.0) if form.mean is None or form.std is None else (form.mean[index], form.std[index])
+        if np.spacing(np.float32(abs(mean))) < COARSE * std:
+            brief[name] = values.astype(np.float32)
+        else:  # a column far from 0, whose rows single precision could not tell apart
+            brief[name] = values.astype(np.float64).round(6 - floor(log10(std)))
+    return brief
 
 
 def _write_folder(arrays: Iterator[np.ndarray], n: int, path: Path) -> None:

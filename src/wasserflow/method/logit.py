@@ -98,7 +98,7 @@ class RatioMethod(Method[Settings], GivesLogRatio, GivesField):
             total = ratio_loss + c.penalty * c.penalty_every * PENALTIES[c.penalty_kind](self.logit, p, q, loss, rng)
         fit.logit.minimise(total)
         d_p, d_q = d_p.detach(), d_q.detach()
-        log = {"ratio_loss": ratio_loss.detach(), "logit_data": d_p.mean(), "logit_fake": d_q.mean()}
+        log = {"ratio_loss": ratio_loss.detach(), "logit_data": d_p.mean(), "logit_samples": d_q.mean()}
         return log | ({"divergence": self.map.estimate(d_p, d_q)} if self.map.estimate else {})
 
     def log_ratio(self, x: Tensor | np.ndarray, *, batch: int = 1000) -> Tensor:

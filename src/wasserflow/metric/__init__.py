@@ -1,6 +1,6 @@
-"""How good samples are: distances between distributions, quality and variety, and what they are measured on.
+"""Metrics of samples: distances between distributions, precision and recall, memorisation, and feature extractors.
 
-`evaluate` is the one call: samples against held-out data, beside the same figures for real data.
+`evaluate` compares samples with held-out data, and states the same metrics for real data beside them.
 """
 
 from wasserflow.metric.distance import energy_distance, frechet, kernel_distance, log_chamfer, sliced_wasserstein
@@ -8,9 +8,10 @@ from wasserflow.metric.evaluation import evaluate
 from wasserflow.metric.feature import Classifier, Extractor, extractor
 from wasserflow.metric.manifold import Manifold, manifold
 from wasserflow.metric.memorisation import memorised
-from wasserflow.metric.report import Report, Row
+from wasserflow.metric.report import LOWER_IS_BETTER, Report, Row
 
 __all__ = [
+    "LOWER_IS_BETTER",
     "Classifier",
     "Extractor",
     "Manifold",

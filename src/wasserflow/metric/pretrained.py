@@ -30,7 +30,7 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor, nn
 
-from wasserflow._core.errors import UserError
+from wasserflow._core.errors import UserError, install
 from wasserflow.data.dataset import Dataset
 from wasserflow.data.download import DownloadError, download
 
@@ -190,7 +190,7 @@ def _fidelity(module: str, features: str) -> ModuleType:
         return import_module(name)
     spec = find_spec("torch_fidelity")
     if spec is None or spec.submodule_search_locations is None:
-        raise UserError(f"{features} features need the package torch-fidelity: pip install 'wasserflow[metrics]'.")
+        raise UserError(f"{features} features need the package torch-fidelity: {install('metrics')}.")
     package = ModuleType("torch_fidelity")
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules["torch_fidelity"] = package

@@ -1,4 +1,4 @@
-"""A training in the plane: where samples went, what moves them, and how dense they lie beside the data."""
+"""A training in the plane: paths of samples, the field that moves them, and their density beside that of the data."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,16 +31,16 @@ BANDWIDTH = 2.0
 def paths(
     moments: np.ndarray,
     data: np.ndarray | None = None,
-    images: Sequence[int] | None = None,
+    period: tuple[str, str] | None = None,
     names: Sequence[str] | None = None,
 ) -> "Figure":
-    """Where the same noise went over training: a line per sample through the moments, the later the darker.
+    """Samples of the same noise over training: a line per sample through the moments, the later the darker.
 
     Args:
         moments: Samples at T moments of training, shape ``(T, N, 2)``; ``moments[:, i]`` is the path of sample i.
         data: Shape ``(M, 2)``, drawn grey below; sets the axes (else the last moment does).
-        images: Images seen at each moment, growing.
-        names: Of the axes.
+        period: The first and the last moment in words, for the legend.
+        names: Names of the axes.
 
     Returns:
         A figure with the paths of the first 30 samples.
@@ -57,7 +57,7 @@ def paths(
     axes.add_collection(
         LineCollection(list(segments.reshape(-1, 2, 2)), array=when, cmap=shades, linewidths=widths, zorder=2)
     )
-    first, last = (f" ({seen:,} images)" for seen in (images[0], images[-1])) if images else ("", "")
+    first, last = (f" ({when})" for when in period) if period else ("", "")
     axes.scatter(*drawn[0].T, s=12, c="white", edgecolors="black", linewidths=0.6, zorder=3, label="first" + first)
     axes.scatter(*drawn[-1].T, s=18, c=SAMPLES, edgecolors="white", linewidths=0.5, zorder=4, label="last" + last)
     tidy(axes, f"{drawn.shape[1]} samples over training, the later the darker")
@@ -77,7 +77,7 @@ def field(
         velocity: The velocity at points ``(N, 2)``, with that shape.
         samples: Shape ``(N, 2)``; they set the axes where there are no data.
         data: Shape ``(M, 2)``, drawn grey below; sets the axes.
-        names: Of the axes.
+        names: Names of the axes.
 
     Returns:
         A figure; its colours end at the 99th per cent of the lengths.
@@ -103,7 +103,7 @@ def densities(samples: np.ndarray, data: np.ndarray, names: Sequence[str] | None
     Args:
         samples: Shape ``(N, 2)``.
         data: Shape ``(M, 2)``; sets the axes and the scale.
-        names: Of the axes.
+        names: Names of the axes.
     """
     bounds = limits(data)
     figure = fitted_figure(bounds, panels=2, beside=0.9)
@@ -125,8 +125,8 @@ def kernel_density(cloud: np.ndarray, bounds: np.ndarray, cells: int = CELLS) ->
 
     Args:
         cloud: Shape ``(N, 2)``.
-        bounds: Of the grid, ``((x0, x1), (y0, y1))``.
-        cells: Per axis.
+        bounds: Bounds of the grid, ``((x0, x1), (y0, y1))``.
+        cells: Number of cells per axis.
 
     Returns:
         Shape ``(cells, cells)``: row i is the i-th y, column j the j-th x; zero where no point is near.

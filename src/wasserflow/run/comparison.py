@@ -72,7 +72,8 @@ def compare(paths: Sequence[str | Path], out: str | Path = "comparison.html") ->
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).get_template("comparison.html")
     figure = BytesIO()
-    plot.overlaid(logs).savefig(figure, format="png", dpi=110)
+    nouns = {run.form.noun for run in runs.values()}
+    plot.overlaid(logs, nouns.pop() if len(nouns) == 1 else "samples").savefig(figure, format="png", dpi=110)
     text = page.render(
         costs=[(name, *_cost(run, logs[name])) for name, run in runs.items()],
         tables=_tables(evaluations),
@@ -112,7 +113,7 @@ def _tables(evaluations: dict[str, dict[str, dict[str, Any]]]) -> list[Table]:
         for name, stored in evaluations.items():
             for one in stored.values():
                 words = [one[word] for word in ("fingerprint", "split", "features", "count", "seed")]
-                floor = f"{one['rows'][0]['floor']:.3g}"  # classifiers trained on two machines differ a little
+                floor = f"{one['rows'][0]['reference']:.3g}"  # classifiers trained on two machines differ a little
                 groups.setdefault((*words, floor), {})[name] = one
         return [_table(group) for group in groups.values()]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -133,7 +134,7 @@ def _table(group: dict[str, dict[str, Any]]) -> Table:
                 row["name"].replace("_", " "),
                 {True: "lower", False: "higher", None: "as real data"}[row["lower_is_better"]],
                 _cells([column.get(figure) for column in columns], row["lower_is_better"]),
-                f"{row['floor']:.4g}",
+                f"{row['reference']:.4g}",
             )
             for figure, row in figures.items()
         ],
@@ -142,7 +143,7 @@ def _table(group: dict[str, dict[str, Any]]) -> Table:
 
 def _figure(row: dict[str, Any]) -> tuple[str, float | None]:
     """Which figure a row states; losses of classifiers of several kinds, each with its own equilibrium, are several."""
-    return row["name"], row["floor"] if row["name"] == "ratio_loss" else None
+    return row["name"], row["reference"] if row["name"] == "ratio_loss" else None
 
 
 def _cells(rows: list[dict[str, Any] | None], lower_is_better: bool | None) -> list[Cell]:

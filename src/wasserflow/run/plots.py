@@ -60,7 +60,11 @@ def plot_run(
     columns = read_log(run)
     model = run.load(data=data)
     level = model.ratio_loss.equilibrium if isinstance(model, GivesLogRatio) else None
-    curves = figure("curves.png", "what the training logged, against the images seen", plot.curves(columns, level))
+    curves = figure(
+        "curves.png",
+        f"the log of the training, against the {run.form.noun} seen",
+        plot.curves(columns, run.form.noun, level),
+    )
     drawn = [curves, *(_grids(run) if run.form.is_image else _vectors(run, model, data))]
     if isinstance(model, GivesLogDensity):
         drawn += potential_pictures(run, model, data)
@@ -144,7 +148,7 @@ def _vectors(run: Run, model: Method, data: Any) -> Iterator[Picture | str]:
         yield f"{without}: {why}"
         return
     some = f", the first {plot.MOST_COLUMNS} of {columns} columns" if columns > plot.MOST_COLUMNS else ""
-    shows = f"{len(cloud):,} samples beside {len(known):,} points of the data{some}"
+    shows = f"{len(cloud):,} samples beside {len(known):,} {run.form.noun} of the data{some}"
     yield figure(beside, shows, draw(cloud, known, run.form.columns))
 
 
@@ -157,10 +161,11 @@ def _over_training(run: Run, data: np.ndarray | None) -> Iterator[Picture | str]
     images = list(stored)
     count = min(map(len, stored.values()))
     moments = np.stack([points[:count] for points in stored.values()])
-    period = f"from {images[0]:,} to {images[-1]:,} images"
-    drawn = plot.paths(moments, data, images, run.form.columns)
+    when = [f"{seen:,} {run.form.noun}" for seen in images]
+    period = f"from {images[0]:,} to {when[-1]}"
+    drawn = plot.paths(moments, data, (when[0], when[-1]), run.form.columns)
     yield figure("paths.png", f"where the same noise went, {period}", drawn)
-    frames = plot.cloud_frames(moments, data, [f"{seen:,} images" for seen in images])
+    frames = plot.cloud_frames(moments, data, when)
     yield Picture("particles.gif", f"{count:,} samples, {period}", partial(plot.save_gif, frames))
 
 

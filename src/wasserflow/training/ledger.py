@@ -1,6 +1,7 @@
 """What a run reports as it goes: time used, means of what the steps return, speed, memory, time left."""
 
 import time
+from dataclasses import dataclass, field
 
 import psutil
 import torch
@@ -28,41 +29,67 @@ class Clock:
         self._wall, self._cpu = wall, cpu
 
 
+@dataclass
+class _Stretch:
+    """The steps from one line of the log to the next: where they started, and the sums of what they returned."""
+
+    images: int
+    seconds: float
+    steps: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+
 class Ledger:
-    """Sums of the scalars that steps return, kept on the device until a line is due."""
+    """Sums of the scalars that steps return, kept on the device until a line is due.
 
-    def __init__(self, progress: Progress) -> None:
-        self._start(progress)
+    Args:
+        progress: Where the run stands.
+        window: Seconds that the means of a line cover at least. A line that comes sooner after the last one (before a
+            checkpoint, at the end) averages over steps of earlier lines too, so that it is not noisier than the others.
+    """
 
-    def _start(self, progress: Progress) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._steps = 0
-        self._images, self.since = progress.images, progress.seconds
+    def __init__(self, progress: Progress, window: float) -> None:
+        self.window = window
+        self._stretches = [_Stretch(progress.images, progress.seconds)]
+
+    @property
+    def since(self) -> float:
+        """The second at which the last line was taken."""
+        return self._stretches[-1].seconds
 
     def add(self, log: dict[str, Tensor]) -> None:
         """Take in what a step returned."""
-        self._steps += 1
+        now = self._stretches[-1]
+        now.steps += 1
         for name, value in log.items():
             value = value.detach()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            now.sums[name] = now.sums[name] + value if name in now.sums else value
 
     def line(self, progress: Progress, budget: Budget) -> Line:
-        """The means since the last line, with the run's progress; waits for the device."""
-        means = dict(zip(self._sums, (torch.stack(list(self._sums.values())) / self._steps).tolist(), strict=True))
-        elapsed = progress.seconds - self.since
-        rate = (progress.images - self._images) / elapsed if elapsed > 0 else 0.0
+        """The means over the last steps, with the run's progress; waits for the device."""
+        while len(self._stretches) > 1 and progress.seconds - self._stretches[1].seconds >= self.window:
+            del self._stretches[0]
+        sums: dict[str, Tensor] = {}
+        steps: dict[str, int] = {}
+        for stretch in self._stretches:
+            for name, value in stretch.sums.items():
+                sums[name] = sums[name] + value if name in sums else value
+                steps[name] = steps.get(name, 0) + stretch.steps
+        totals = torch.stack(list(sums.values()))
+        first = self._stretches[0]
+        elapsed = progress.seconds - first.seconds
         done = budget.done(progress)
         line: Line = {
             "images": progress.images,
             "steps": progress.steps,
             "seconds": round(progress.seconds, 2),
             "cpu_seconds": round(progress.cpu_seconds, 2),
-            "images_per_second": round(rate, 2),
+            "images_per_second": round((progress.images - first.images) / elapsed if elapsed > 0 else 0.0, 2),
             "seconds_left": round(max(progress.seconds / done - progress.seconds, 0), 1),
-            "memory_mb": memory_mb(next(iter(self._sums.values())).device),
-            **means,
+            "memory_mb": memory_mb(totals.device),
+            **{name: total / steps[name] for name, total in zip(sums, totals.tolist(), strict=True)},
         }
-        self._start(progress)
+        self._stretches.append(_Stretch(progress.images, progress.seconds))
         return line
 
 

@@ -69,7 +69,7 @@ def loop(
         TrainingDiverged: If a logged value or a weight is no longer finite.
     """
     progress = trainer.progress
-    clock, ledger = Clock(progress), Ledger(progress)
+    clock, ledger = Clock(progress), Ledger(progress, LOG_SECONDS)
     saved_at, next_grid, drawing = progress.seconds, float(progress.images), 0.0
     with catch_signals() as asked:
 

@@ -21,7 +21,7 @@ from wasserflow._core.files import whole_or_nothing
 from wasserflow.data.dataset import Dataset
 from wasserflow.metric.feature import Extractor, cache_folder
 
-__all__ = ["Reference", "features_of"]
+__all__ = ["RealFeatures", "features_of"]
 
 BATCH = 1024
 CHUNK = 2**20
@@ -34,13 +34,13 @@ def features_of(extract: Extractor, x: Tensor) -> Tensor:
         return torch.cat([extract(part) for part in x.split(BATCH)]).float()
 
 
-class Reference:
+class RealFeatures:
     """Features of a data set's splits.
 
     Args:
-        data: The data.
-        extract: What computes the features.
-        device: Where it does, and where features are put.
+        data: The data set.
+        extract: Computes the features.
+        device: Device of the computation and of the features.
         say: Called with a sentence before a long computation.
     """
 
@@ -90,7 +90,8 @@ class Reference:
     def _write(self, path: Path, split: str, folder: Path) -> None:
         count = len(self.data.split(split))
         if self.say:
-            self.say(f"{self.extract.name} features of {count:,} {split} images, once: they are kept in {folder}")
+            noun = self.data.form.noun
+            self.say(f"{self.extract.name} features of {count:,} {split} {noun}, once: they are kept in {folder}")
         digest = hashlib.sha256()
         with path.open("wb") as file:
             for part in torch.arange(count).split(BATCH):

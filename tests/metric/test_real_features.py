@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from wasserflow.data import Dataset, Form, Split
-from wasserflow.metric import evaluate, reference
+from wasserflow.metric import evaluate, real_features
 from wasserflow.metric.feature import EXTRACTORS, Coordinates
-from wasserflow.metric.reference import Reference
+from wasserflow.metric.real_features import RealFeatures
 
 CPU = torch.device("cpu")
 
@@ -41,12 +41,12 @@ def data() -> Dataset:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(reference, "BATCH", 16)
-    monkeypatch.setattr(reference, "CHUNK", 100)
+    monkeypatch.setattr(real_features, "BATCH", 16)
+    monkeypatch.setattr(real_features, "CHUNK", 100)
     return tmp_path / "wasserflow" / "features"
 
 
-def check(source: Reference, data: Dataset) -> None:
+def check(source: RealFeatures, data: Dataset) -> None:
     index = torch.tensor([7, 0, 7, 29])
     assert torch.equal(source.rows("test", index), 2 * data.test.x[index])
     blocks = list(source.blocks("train"))
@@ -56,28 +56,28 @@ def check(source: Reference, data: Dataset) -> None:
 
 def test_each_split_is_computed_once(data: Dataset, cache: Path):
     first, said = Slow(), []
-    check(Reference(data, first, CPU, said.append), data)
+    check(RealFeatures(data, first, CPU, said.append), data)
     assert first.seen == 80
     assert [path.name for path in sorted(cache.iterdir())] == [
         f"{'f' * 32}-slow-1-{name}.f32" for name in ("test", "train")
     ]
     assert [path.stat().st_size for path in sorted(cache.iterdir())] == [30 * 12 + 32, 50 * 12 + 32]
     assert said == [
-        f"slow features of {n} {name} images, once: they are kept in {cache}"
+        f"slow features of {n} {name} points, once: they are kept in {cache}"
         for n, name in ((30, "test"), (50, "train"))
     ]
     again, said = Slow(), []
-    check(Reference(data, again, CPU, said.append), data)
+    check(RealFeatures(data, again, CPU, said.append), data)
     assert again.seen == 0
     assert said == []
     for other, changed in ((Slow("slow-2"), data), (Slow(), dataclasses.replace(data, fingerprint="e" * 64))):
-        check(Reference(changed, other, CPU), changed)
+        check(RealFeatures(changed, other, CPU), changed)
         assert other.seen == 80
 
 
 def test_what_is_quick_is_not_kept(data: Dataset, cache: Path):
     quick = Slow(key=None)
-    check(Reference(data, quick, CPU), data)
+    check(RealFeatures(data, quick, CPU), data)
     assert quick.seen == 54
     assert Coordinates().key is None
     assert not cache.exists()
@@ -106,30 +106,30 @@ def replace_by_folder(path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_made_again(data: Dataset, cache: Path, damage: Callable[[Path], object]):
-    check(Reference(data, Slow(), CPU), data)
+    check(RealFeatures(data, Slow(), CPU), data)
     for path in cache.iterdir():
         damage(path)
     second, third = Slow(), Slow()
-    check(Reference(data, second, CPU), data)
-    check(Reference(data, third, CPU), data)
+    check(RealFeatures(data, second, CPU), data)
+    check(RealFeatures(data, third, CPU), data)
     assert (second.seen, third.seen) == (80, 0)
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(data: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    check(Reference(data, Slow(), CPU), data)
+    check(RealFeatures(data, Slow(), CPU), data)
     for path in list(cache.iterdir()):
         replace_by_folder(path)
         (path / "something").touch()
-    check(Reference(data, Slow(), CPU), data)
+    check(RealFeatures(data, Slow(), CPU), data)
     blocked = cache / "file"
     blocked.touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    check(Reference(data, Slow(), CPU), data)
+    check(RealFeatures(data, Slow(), CPU), data)
 
 
 def test_many_writers_at_once(data: Dataset, cache: Path):
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: check(Reference(data, Slow(), CPU), data), range(16)))
+        list(pool.map(lambda _: check(RealFeatures(data, Slow(), CPU), data), range(16)))
     assert len(list(cache.iterdir())) == 2
 
 
