@@ -192,7 +192,7 @@ def test_alphas_near_a_limit_keep_their_digits(near, off):
     torch.testing.assert_close(member.estimate(d_p, d_q), limit.estimate(d_p, d_q), **close)
 
 
-def test_a_map_of_ones_own():
+def test_a_custom_map():
     """h = d + tanh d: its rate comes by autograd, and beyond where it was checked it goes on linearly."""
     row = define_map("own", lambda d: d + torch.tanh(d))
     assert named("own") is row
@@ -219,6 +219,10 @@ def test_a_map_of_ones_own():
         (lambda d: [][len(d)], "differentiable function of tensors"),
         (None, "differentiable function of tensors"),
         (lambda d: d.detach(), "differentiable function of tensors"),
+        (lambda d: d**3, r"not increasing at d = 0 \(h = 0, h' = 0"),
+        (lambda d: (d - 0.005) ** 3, r"flat at d = 0\.005"),
+        (lambda d: (d - 1 / 3) ** 5 + (d - 1 / 3) ** 3, r"flat at d = 0\.3333"),
+        (lambda d: d + torch.sin(d), r"flat at d = -?(3\.142|9\.425|15\.71)"),
     ],
 )
 def test_maps_that_are_no_increasing_functions_are_refused(h, message):
@@ -226,6 +230,33 @@ def test_maps_that_are_no_increasing_functions_are_refused(h, message):
         define_map("bad", h)
     with pytest.raises(UserError, match="unknown divergence"):
         named("bad")
+
+
+def test_maps_with_small_but_positive_rates_are_taken():
+    for h in (
+        lambda d: d**3 + 1e-3 * d,
+        lambda d: d + 0.999 * torch.sin(d),
+        torch.nn.functional.logsigmoid,
+        torch.nn.functional.softplus,
+    ):
+        row = define_map("small", h)
+        assert (row.rate(D) > 0).all()
+
+
+@pytest.mark.parametrize("d", [-30.0, -20.0, 20.0, 30.0])
+def test_lsgan_keeps_its_digits(d):
+    """``h' = 2 sigma(d) sigma(-d)^2`` in float32, as a rate and by autograd of h, against 50 digits."""
+    import mpmath
+
+    with mpmath.workdps(50):
+        sigma = lambda z: 1 / (1 + mpmath.exp(-z))  # noqa: E731
+        exact = float(2 * sigma(d) * sigma(-d) ** 2)
+        value = float(-(sigma(-d) ** 2))
+    row, point = named("lsgan"), torch.tensor(d, requires_grad=True)
+    (slope,) = torch.autograd.grad(row.h(point), point)
+    assert slope.item() == pytest.approx(exact, rel=1e-5)
+    assert row.rate(point.detach()).item() == pytest.approx(exact, rel=1e-5)
+    assert row.h(point.detach()).item() == pytest.approx(value, rel=1e-5)
 
 
 def test_a_map_of_the_catalogue_is_not_replaced():

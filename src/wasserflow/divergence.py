@@ -11,7 +11,7 @@ are three equivalent ways to give it:
 A generator that draws the flow minimises ``-E h(d(G(z)))``: every divergence GAN is one row of this table, and the
 rows with an f are at the same time what a classifier can minimise to learn ``d`` (`wasserflow.ratio`).
 
-`named` finds a row, or a member of the family `alpha` by ``alpha:A``; `define_map` adds a map of one's own.
+`named` finds a row, or a member of the family `alpha` by ``alpha:A``; `define_map` adds a custom map.
 
 References:
     | Deep Generative Learning via Variational Gradient Flow (Gao et al., 2019), arXiv 1901.08469
@@ -37,7 +37,10 @@ D_MAX = log(99)
 """Where an exponentially growing rate stops growing: Jeffreys' ``1 + e^d`` stays within [1, 100]."""
 
 CHECKED = 20.0
-"""Up to which ``|d|`` a map of one's own is checked, and used as it is."""
+"""Largest ``|d|`` at which a custom map is checked, and used as it is."""
+
+FLAT = 1e-6
+"""A rate that falls to less than this part of its value a hundredth away counts as 0."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,10 @@ class Map:
     holds everywhere and nothing overflows.
 
     Args:
-        name: Its name in the table.
+        name: Name in the table.
         formula_rate: ``s(d) = h'(d) > 0``, elementwise, within the bounds.
         formula_h: ``h(d)``, elementwise, within the bounds.
-        f: ``f(rho)`` of the divergence ``E_p f(q/p)``; None where ``h`` has no closed-form divergence.
+        f: ``f(rho)`` of the divergence ``E_p f(q/p)``; None if ``h`` has no closed-form divergence.
         critic: ``g'(e^d)`` up to a constant, what an f-GAN's critic should be: its derivative is ``s(d) e^{-d}``.
         estimate: The divergence's value from the logits of data and of particles, each ``(N,)``; logits that are
             exponentiated are held within log 99 of 0.
@@ -168,19 +171,22 @@ CATALOGUE = (
     Map(
         "lsgan",  # least squares GAN, its output read as sigmoid(d)
         lambda d: 2 * torch.sigmoid(d) * torch.sigmoid(-d).square(),
-        lambda d: -torch.sigmoid(-d).square(),
+        lambda d: -(2 * logsigmoid(-d)).exp(),  # the derivative of sigmoid(-d)^2 by autograd has no digits at d = -30
     ),
 )
 
 _BY_NAME = {name: row for row in CATALOGUE for name in (row.name, *row.aliases)}
 NAMES = tuple(_BY_NAME)
-"""Every name and alias of a row of the catalogue."""
+"""Names and aliases of the rows of `CATALOGUE`.
+
+`named` also takes ``alpha:A`` with a number A for a member of the family `alpha`, and names given to `define_map`.
+"""
 
 ALPHA = "alpha:"
 NOTHING = 1e-30
 """A factor that float32 need not tell from 0 in an exponent."""
 LARGEST_ALPHA = 8.0
-"""With ``|d| <= log 99`` inside the bounds, a rate of at most 10^16: far inside float32."""
+"""With ``|d| <= log 99`` inside the bounds, the rate is at most 10^16, which float32 holds."""
 
 
 def alpha(a: float) -> Map:
@@ -246,30 +252,33 @@ def named(name: str) -> Map:
 
 
 def define_map(name: str, h: Scalar) -> Map:
-    """Add an increasing map of one's own under a name that ``h=``, ``divergence=`` and a run's record can hold.
+    """Add a custom increasing map under a name that ``divergence=`` and a run's record can hold.
 
-    The rate ``h'`` comes by autograd. Outside [-20, 20], where it is checked, ``h`` goes on linearly. A program that
-    resumes or loads a run trained with the map defines it first.
+    The rate ``h'`` is computed by autograd. Outside [-20, 20], where it is checked, ``h`` goes on linearly. A program
+    that resumes or loads a run trained with the map defines it first.
 
     Args:
-        name: Its name; one of an earlier definition is replaced, one of the catalogue is not.
-        h: An elementwise function of tensors with ``h'(d) > 0`` in float64, differentiable.
+        name: Name of the map; a map defined earlier is replaced, one of the catalogue is not.
+        h: An elementwise, differentiable function of tensors with ``h'(d) > 0`` in float64. A rate that vanishes at a
+            point, as that of ``d^3`` at 0, is refused: particles there would never move.
 
     Returns:
         The new row.
 
     Raises:
-        UserError: If the name is empty or taken, or h is not increasing, not elementwise, or in float64 or float32 not
-            finite.
+        UserError: If the name is empty or taken, or h is not elementwise, not increasing, or not finite in float64 or
+            float32.
     """
     if not isinstance(name, str) or not name.strip():
-        raise UserError(f"a map of one's own needs a name, not {name!r}")
+        raise UserError(f"a custom map needs a name, not {name!r}")
     if name in NAMES or name.startswith(ALPHA):
         raise UserError(f"the name {name!r} is taken by a map that comes with wasserflow: choose another")
     row = Map(name, lambda d: _derivative(h, d), h, bounds=(-CHECKED, CHECKED))
-    grid = torch.linspace(-CHECKED, CHECKED, 4001, dtype=torch.float64)
+    half = torch.linspace(0, CHECKED, 2001, dtype=torch.float64)
+    grid = torch.cat([-half[1:].flip(0), half])  # with 0 itself in it
     _check_increasing(row, grid)
     _check_increasing(row, grid.float())
+    _check_nowhere_flat(row, grid)
     _BY_NAME[name] = row
     return row
 
@@ -290,6 +299,25 @@ def _check_increasing(row: Map, d: Tensor) -> None:
             where = "d = {:g} (h = {:g}, h' = {:g}, in {})".format(*first, str(d.dtype).removeprefix("torch."))
             needed = f"h' must be above 0 and finite from -{CHECKED:g} to {CHECKED:g}"
             raise UserError(f"the map {name!r} is {what} at {where}: {needed}")
+
+
+def _check_nowhere_flat(row: Map, d: Tensor) -> None:
+    """Raise a `UserError` if ``h'`` falls to nearly 0 between the points ``d``, found by zooming in on its minima."""
+    rate = row.rate(d)
+    low = 1 + ((rate[1:-1] <= rate[:-2]) & (rate[1:-1] <= rate[2:])).nonzero().flatten()
+    left, right, around = d[low - 1], d[low + 1], torch.minimum(rate[low - 1], rate[low + 1])
+    shares = torch.linspace(0, 1, 21, dtype=d.dtype)
+    for _ in range(8):
+        points = left[:, None] + (right - left)[:, None] * shares
+        least, at = row.rate(points.flatten()).view_as(points).min(1)
+        left, right = (points.gather(1, (at + side).clamp(0, 20)[:, None])[:, 0] for side in (-1, 1))
+        wrong = ~(least > FLAT * around)
+        if wrong.any():
+            where = ((left + right) / 2)[wrong][0]
+            raise UserError(
+                f"the map {row.name!r} is flat at d = {where:.4g} (h' = {least[wrong][0]:.2g}): "
+                f"h' must be above 0 from -{CHECKED:g} to {CHECKED:g}"
+            )
 
 
 def _derivative(h: Scalar, d: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def test_given_samples_are_refined(done, trained):
     ("words", "message"),
     [
         (["-n", "5", "--sampler", "swift"], "swift"),
-        (["-n", "5", "--noise-level", "2"], "--noise-level must lie between 0 and 1, not 2"),
+        (["-n", "5", "--noise-level", "2"], "must be a finite number above 0 and of at most 1, not 2"),
         (["-n", "5", "--step-size", "1e9"], "the particles diverged"),
         (["--from", "absent.npy"], "no such file or folder"),
         (["--from", "wide.npy"], "samples of shape (1, 9, 9): (1, 8, 8) are needed"),

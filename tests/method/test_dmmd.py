@@ -14,7 +14,7 @@ from wasserflow.kernel.base import Linear
 from wasserflow.kernel.radial import Energy, Gaussian, RationalQuadratic
 from wasserflow.method.capability import Reference
 from wasserflow.method.dmmd.model import noised
-from wasserflow.method.dmmd.sampler import Level
+from wasserflow.method.dmmd.sampler import Level, Sampler
 
 SMALL: dict[str, Any] = {"width": 16, "batch": 16, "levels": 4}
 PUBLISHED: dict[str, Any] = {"gap": 1.0, "slope": 1.0, "standardised": False}
@@ -31,6 +31,10 @@ def make(shape=(2,), data=None, **settings):
     data = points(400, 1.0).float() if data is None else data
     model.reference = Reference(lambda n: data[:n])
     return model.eval()
+
+
+def sampler(model, batch=500, **settings):
+    return Sampler(model, model.Sampling(**settings), batch)
 
 
 class Data:
@@ -67,7 +71,7 @@ class Fit:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"kernel": kernel} for kernel in ("linear", "energy", "rbf", "rq")] + [{"bound": "kale"}], ids=str
+    "settings", [{"kernel": kernel} for kernel in ("linear", "energy", "gaussian", "rq")] + [{"bound": "kale"}], ids=str
 )
 def test_bfloat16_compares_features_exactly(settings):
     """Neighbours differ by less than bfloat16 sees; the networks alone may compute in it."""
@@ -122,7 +126,7 @@ def test_noise_keeps_the_variance_and_ends_as_noise():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"kernel": kernel} for kernel in ("rq", "linear", "energy", "rbf")] + [{"kernel": "linear", "bound": "kale"}],
+    [{"kernel": kernel} for kernel in ("rq", "linear", "energy", "gaussian")] + [{"kernel": "linear", "bound": "kale"}],
 )
 def test_levels_one_after_the_other_are_the_joint_step(settings):
     gradients = []
@@ -216,7 +220,7 @@ def test_levels_lie_on_a_quarter_of_a_circle(gap):
     model = make((d,), data=torch.randn(2000, d, generator=rng), gap=gap, kernel="linear")
     levels = [1 - gap * k for k in range(round(1 / gap))]
     chord = 2 * torch.sin(torch.tensor(torch.pi * gap / 4)).item() * d**0.5
-    found = [float(model.level(t, 500, 500).distance) for t in levels]
+    found = [float(sampler(model, references=500).level(t).distance) for t in levels]
     assert found == pytest.approx([chord] * len(levels), rel=0.02)
 
 
@@ -242,7 +246,7 @@ def test_the_reach_turns_the_slope_into_the_mean_displacement(t, weighting):
     n, rng = 100_000, torch.Generator().manual_seed(0)
     x, eps = s * torch.randn(n, 4, generator=rng), torch.randn(1, n, 4, generator=rng)
     model = make((4,), data=x, gap=gap, kernel="linear", weighting=weighting, feature_penalty=0.0, penalty=0.7)
-    level, now = model.level(t, 20_000, 50_000), torch.tensor(t)
+    level, now = sampler(model, 50_000, references=20_000).level(t), torch.tensor(t)
     level_t, level_r = model.noised(x, eps[0], now), model.below(x, eps[0], now)
     u, v = (Quadratic(a)(part, None).mean() for part in (level_t, level_r))
     gains = torch.linspace(0.5, 1.5, 101)  # of the feature, in units of the one that is expected to be the best
@@ -257,7 +261,7 @@ def test_the_reach_turns_the_slope_into_the_mean_displacement(t, weighting):
 # Samples
 
 
-@pytest.mark.parametrize("settings", [{"kernel": kernel} for kernel in ("linear", "energy", "rq", "rbf")])
+@pytest.mark.parametrize("settings", [{"kernel": kernel} for kernel in ("linear", "energy", "rq", "gaussian")])
 def test_particles_go_down_the_gradient_of_half_the_mmd(settings):
     """grad w(z_i) = N d(1/2 MMD_V^2)/dz_i, by autograd through features of all particles."""
     model = make(**settings).double()
@@ -267,22 +271,23 @@ def test_particles_go_down_the_gradient_of_half_the_mmd(settings):
     (expected,) = torch.autograd.grad(6 * mmd_squared(u, clean, model.kernel) / 2, z)
     torch.set_default_dtype(torch.float64)
     try:
-        whole, parts = (model.gradient(z.detach(), 0.3, clean, None, batch) for batch in (6, 2))
+        whole, parts = (sampler(model, batch).gradient(z.detach(), 0.3, clean) for batch in (6, 2))
     finally:
         torch.set_default_dtype(torch.float32)
-    if settings["kernel"] != "rbf":  # whose bandwidth the autograd form differentiates too
+    if settings["kernel"] != "gaussian":  # whose bandwidth the autograd form differentiates too
         torch.testing.assert_close(whole, expected, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-12)
 
 
 def test_the_linear_kernel_needs_the_mean_features_alone():
     model = make(kernel="linear", **PUBLISHED)
-    level = model.level(0.5, 100, 50)
+    drawer = sampler(model, 50, references=100)
+    level = drawer.level(0.5)
     x = model.reference.data(100)
     torch.testing.assert_close(level.target, model.features(x, torch.full((100,), 0.5)).mean(0, keepdim=True))
     z = points(5).float()
-    whole = model.gradient(z, 0.5, model.features(x, torch.full((100,), 0.5)).detach(), None, 5)
-    torch.testing.assert_close(model.gradient(z, 0.5, level.target, None, 5), whole)
+    whole = drawer.gradient(z, 0.5, model.features(x, torch.full((100,), 0.5)).detach())
+    torch.testing.assert_close(drawer.gradient(z, 0.5, level.target), whole)
 
 
 HOW: dict[str, Any] = {"particles": 8, "noise_levels": 3, "steps": 2, "step_size": 0.1, "references": 50}
@@ -325,27 +330,57 @@ def test_a_particle_alone_moves_between_stored_means():
         model.sample(1, **chosen | {"noise_levels": 4})
 
 
-@pytest.mark.parametrize("sampler", ["exact", "approximate"])
+@pytest.mark.parametrize("kind", ["exact", "approximate"])
 @pytest.mark.parametrize("settings", [PUBLISHED, {}], ids=["published", "default"])
-def test_the_length_of_a_step(settings, sampler):
+def test_the_length_of_a_step(settings, kind):
     """One level, one step: so many times what the level's steps add up to, along the gradient."""
     model = make(kernel="linear", **settings)
     chosen = {"particles": 8, "noise_levels": 1, "steps": 1, "references": 50, "noise_level": 0.6, "step_size": 10.0}
     start = points(8, 1.0, seed=5).float()
-    drawn = model.Sampling(sampler=sampler, no_noise=True, **chosen)
-    (moved,) = model.groups(8, 0, 8, drawn, start)
-    level = model.level(0.6, 50, 1000)
+    drawer = sampler(model, 8, sampler=kind, no_noise=True, **chosen)
+    (moved,) = drawer.groups(8, 0, start)
+    level = drawer.level(0.6)
     assert isinstance(level, Level)
     w = witness(level.noised, level.target, Linear())
-    g = model.gradient(start, 0.6, level.target, w if sampler == "approximate" else None, 8)
-    times = 1.5 if settings else {"exact": 2.0, "approximate": 1.4}[sampler]
+    g = drawer.gradient(start, 0.6, level.target, w if kind == "approximate" else None)
+    times = 1.5 if settings else {"exact": 2.0, "approximate": 1.4}[kind]
     torch.testing.assert_close(start - moved, 10 * times * level.reach * g, rtol=1e-3, atol=1e-6)
     assert (start - moved).norm(dim=1).min() > 1e-4
     if settings:  # at noised data that is the distance W, on the mean
         rng = torch.Generator().manual_seed(derive_seed("references", 600_000))
         x_t = model.noised(model.reference.data(50), torch.randn(50, 2, generator=rng), torch.tensor(0.6))
-        slope = model.gradient(x_t, 0.6, level.target, w, 50).norm(dim=1).mean()
+        slope = drawer.gradient(x_t, 0.6, level.target, w).norm(dim=1).mean()
         torch.testing.assert_close(level.reach, level.distance / slope)
+    absolute = sampler(model, 8, sampler=kind, no_noise=True, step_unit="absolute", **chosen)
+    (moved,) = absolute.groups(8, 0, start)
+    torch.testing.assert_close(start - moved, 10 * g, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["exact", "approximate"])
+def test_the_published_sampler(kind):
+    """Step by step: T levels from noise down, N_s steps each with one eta, against features of clean data."""
+    model = make(kernel="linear", **PUBLISHED, least_level=0.1)
+    chosen = {"particles": 6, "noise_levels": 3, "steps": 2, "references": 50, "step_size": 0.1}
+    found = model.sample(6, seed=4, sampler=kind, step_unit="absolute", exact_steps=1, **chosen)
+    z, x = sample_noise(4, 0, 6, (2,)), model.reference.data(50)
+
+    def step(z, t, alone):
+        z = z.requires_grad_()
+        level = torch.full((50,), t)
+        x_t = noised(x, torch.randn(50, 2, generator=torch.Generator().manual_seed(derived(t))), torch.tensor(t))
+        u = model.features(z, level[:6])
+        now = model.features(x_t, level) if alone else u
+        pull = (now.mean(0) - model.features(x, level).mean(0)).detach()
+        return (z - 0.1 * torch.autograd.grad((u @ pull).sum(), z)[0]).detach()
+
+    def derived(t):
+        return derive_seed("references", round(t * 1e6))
+
+    for t in torch.linspace(1.0, 0.1, 3).tolist():
+        for _ in range(2):
+            z = step(z, t, kind == "approximate")
+    z = step(z, torch.linspace(1.0, 0.1, 3).tolist()[-1], False)
+    torch.testing.assert_close(found, z, rtol=1e-4, atol=1e-5)
 
 
 def test_one_particle_is_a_sample():
@@ -391,19 +426,20 @@ def test_the_flow_is_left_at_the_denoisers_level():
     a = 0.7
     model = make((1, 8, 8), data=torch.full((400, 1, 8, 8), a), width=4, denoiser=8, standardised=False, gap=0.1)
     seen = []
-    model.denoised = lambda z, t, batch: seen.append((z, t)) or z
+    levels = {"noise_level": 1.0, "noise_levels": 9, "steps": 1, "references": 50, "particles": 200}
+    drawer = sampler(model, denoise=0.2, **levels)
 
-    def displacement(z, t, target, w, batch):
+    def displacement(z, t, target, w=None):
         """``E[x_t - x_r | x_t] / reach`` for haste 1, in closed form: the noise is known."""
         now, before = torch.pi / 2 * torch.tensor([t, max(t - 0.1, 0.0)])
         eps = (z - now.cos() * a) / now.sin()
-        return (z - before.cos() * a - before.sin() * eps) / model.level(t, 50, 50).reach
+        return (z - before.cos() * a - before.sin() * eps) / drawer.level(t).reach
 
-    model.gradient, model.haste = displacement, lambda exact: 1.0
-    levels = {"noise_level": 1.0, "noise_levels": 9, "steps": 1, "references": 50, "particles": 200}
-    model.sample(200, denoise=0.2, **levels)
-    ((z, t),) = seen
-    assert t == pytest.approx(0.2)
+    drawer.gradient, drawer.haste = displacement, lambda exact: 1.0
+    drawer.denoised = lambda z: seen.append(z) or z
+    list(drawer.groups(200, 0))
+    (z,) = seen
+    assert drawer.levels[-1] == pytest.approx(0.2)
     noise = (z - z.mean((2, 3), keepdim=True)).std()
     assert noise == pytest.approx(torch.sin(torch.tensor(torch.pi * 0.1)).item(), rel=0.02)
 
@@ -411,7 +447,7 @@ def test_the_flow_is_left_at_the_denoisers_level():
 def test_given_samples_are_noised_first_and_small_groups_filled_with_data():
     model = make(kernel="linear")
     start = points(3, 1.0, seed=5).float()
-    groups = list(model.groups(3, 7, 1000, model.Sampling(**how(noise_level=0.2, step_size=1e-9)), start))
+    groups = list(sampler(model, 1000, **how(noise_level=0.2, step_size=1e-9)).groups(3, 7, start))
     assert [len(group) for group in groups] == [8]
     expected = noised(torch.cat([start, model.reference.data(5)]), sample_noise(7, 0, 8, (2,)), torch.tensor(0.2))
     torch.testing.assert_close(groups[0], expected)
@@ -431,25 +467,25 @@ def test_the_denoiser_takes_noise_off():
     x, eps = greys[::4], torch.randn(100, 1, 8, 8, generator=rng)
     x_t = noised(x, eps, torch.tensor(0.2))
     with torch.no_grad():
-        z = model.denoised(x_t, 0.2, 50)
+        z = sampler(model, 50, denoise=0.2, noise_levels=9).denoised(x_t)
     assert (z - x).square().mean() < 0.3 * (x_t - x).square().mean()
     drawn = model.sample(4, **how(denoise=0.2))
     assert drawn.shape == (4, 1, 8, 8)
-    with pytest.raises(UserError, match=r"levels up to 0\.3: --denoise 0\.4"):
+    with pytest.raises(UserError, match=r"levels up to 0\.3: `denoise` 0\.4"):
         model.sample(4, **how(denoise=0.4))
 
 
 def test_a_model_without_a_denoiser_says_so():
     with pytest.raises(UserError, match="has no denoiser"):
         make().sample(4, **how(denoise=0.2))
-    with pytest.raises(UserError, match=r"--noise-level 0\.01 is below 0\.02"):
+    with pytest.raises(UserError, match=r"`noise_level` 0\.01 is below 0\.02"):
         make().sample(4, **how(noise_level=0.01))
-    with pytest.raises(UserError, match="--denoiser is for images"):
+    with pytest.raises(UserError, match="`denoiser` is for images"):
         make(denoiser=8)
 
 
 def test_too_long_steps_are_said():
-    with pytest.raises(UserError, match=r"diverged: .* --step-size below 1e\+06"):
+    with pytest.raises(UserError, match=r"diverged: .* `step_size` below 1e\+06"):
         make().sample(64, **how(particles=64, step_size=1e6))
 
 
@@ -464,15 +500,15 @@ def test_a_collapse_is_said():
     ("settings", "message"),
     [
         ({"kernel": "cubic"}, "cubic"),
-        ({"batch": 1}, "--batch must be at least 2"),
-        ({"least_level": 1.0}, "--least-level"),
-        ({"penalty": float("nan")}, "--penalty"),
-        ({"feature_penalty": -1.0}, "--feature-penalty"),
-        ({"gap": 2.0}, "--gap"),
-        ({"slope": -1.0}, "--slope"),
-        ({"decay": 1.5}, "--decay"),
-        ({"bound": "kale", "kernel": "rq"}, "--bound kale is for --kernel linear"),
-        ({"network": "encoder"}, "--network mlp"),
+        ({"batch": 1}, "`batch` must be a finite number of at least 2"),
+        ({"least_level": 1.0}, "`least_level`"),
+        ({"penalty": float("nan")}, "`penalty`"),
+        ({"feature_penalty": -1.0}, "`feature_penalty`"),
+        ({"gap": 2.0}, "`gap`"),
+        ({"slope": -1.0}, "`slope`"),
+        ({"decay": 1.5}, "`decay`"),
+        ({"bound": "kale", "kernel": "rq"}, "`bound='kale'` is for `kernel='linear'`"),
+        ({"network": "encoder"}, "`network='mlp'`"),
     ],
 )
 def test_bad_settings_are_said(settings, message):
@@ -484,11 +520,11 @@ def test_bad_settings_are_said(settings, message):
     ("chosen", "message"),
     [
         ({"sampler": "fast"}, "fast"),
-        ({"noise_level": 1.5}, "--noise-level"),
-        ({"step_size": 0.0}, "--step-size"),
-        ({"particles": 0}, "--particles"),
-        ({"exact_steps": -1}, "--exact-steps"),
-        ({"exact_steps": 1, "denoise": 0.1}, "--exact-steps go down to clean data"),
+        ({"noise_level": 1.5}, "`noise_level`"),
+        ({"step_size": 0.0}, "`step_size`"),
+        ({"particles": 0}, "`particles`"),
+        ({"exact_steps": -1}, "`exact_steps`"),
+        ({"exact_steps": 1, "denoise": 0.1}, "`exact_steps` go down to clean data"),
         ({"pace": 1}, "pace"),
     ],
 )
@@ -503,6 +539,5 @@ def test_kale_goes_to_half_the_mmd():
     other.load_state_dict(model.state_dict())
     z = points(6).float()
     v = model.features(points(50, 1.0).float(), torch.full((50,), 0.3)).detach()
-    torch.testing.assert_close(
-        model.gradient(z, 0.3, v, None, 6), other.gradient(z, 0.3, v, None, 6), rtol=1e-3, atol=1e-6
-    )
+    gradients = [sampler(which).gradient(z, 0.3, v) for which in (model, other)]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)

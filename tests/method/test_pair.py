@@ -184,7 +184,7 @@ def test_whole_numbers_are_rates_too():
 
 
 def test_image_networks_refuse_vectors():
-    with pytest.raises(UserError, match="network.*mlp"):
+    with pytest.raises(UserError, match="`network='mlp'`"):
         VGrow.for_shape((2,), network="dcgan")
 
 

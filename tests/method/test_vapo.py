@@ -12,6 +12,7 @@ import wasserflow as wf
 from benchmarks.mixture import Mixture
 from wasserflow._core.errors import UserError
 from wasserflow.method import VAPO
+from wasserflow.method.vapo.sampler import latent_noise
 from wasserflow.nn.unet import SeededDropout, UNet
 from wasserflow.path import Linear
 
@@ -160,12 +161,12 @@ def test_from_given_samples(learned):
     assert (torch.cdist(again, known.means).argmin(1) == torch.cdist(data, known.means).argmin(1)).float().mean() > 0.95
     refined = model.sample(500, start=data, begin=1.0, end=1.05, steps=20)
     torch.testing.assert_close(refined, data + 0.05 * model.velocity(data, 1.0), rtol=0, atol=0.02)
-    with pytest.raises(UserError, match="--from"):
+    with pytest.raises(UserError, match="`start`"):
         model.sample(2, begin=0.5)
 
 
 def normal(centre, sd):
-    """A model whose potential is that of a normal law in two dimensions."""
+    """A model whose potential is that of a Gaussian in two dimensions."""
     model = VAPO.for_shape((2,), width=4, depth=1)
     model.potential.standardise(centre + sd * torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)))
     torch.nn.init.zeros_(model.potential.get_parameter("energy.head.layer.weight"))
@@ -215,16 +216,14 @@ def test_masks_keep_what_is_known(tmp_path):
 
 
 def test_interpolation_goes_along_the_sphere():
-    from wasserflow.method.vapo.sampler import _noise
-
-    rows = _noise(range(10), 0, (1000,), 5)
-    ends = _noise(range(4), 0, (1000,), 0)
+    rows = latent_noise(range(10), 0, (1000,), 5)
+    ends = latent_noise(range(4), 0, (1000,), 0)
     torch.testing.assert_close(rows[[0, 4, 5, 9]], ends)
     lengths = rows.norm(dim=1)
     assert (lengths - 1000**0.5).abs().max() < 3
     steps = torch.nn.functional.cosine_similarity(rows[:4], rows[1:5])
     torch.testing.assert_close(steps, steps[:1].expand(4))
-    torch.testing.assert_close(_noise(range(3, 7), 0, (1000,), 5), rows[3:7])
+    torch.testing.assert_close(latent_noise(range(3, 7), 0, (1000,), 5), rows[3:7])
 
 
 def test_labels_and_guidance():
@@ -244,7 +243,7 @@ def test_labels_and_guidance():
     both = (model.sample(200)[:, 0] > 0).float().mean()
     assert 0.35 < both < 0.65
     assert model.sample(200, label=1, guidance=1.0)[:, 0].mean() > sides[1].mean()
-    with pytest.raises(UserError, match="--classes"):
+    with pytest.raises(UserError, match="`classes`"):
         model.sample(2, label=2)
     for label in (None, labels):
         with pytest.raises(UserError, match="labels"):
@@ -256,7 +255,7 @@ def test_labels_and_guidance():
     [
         ({"objective": "vapo-tmlr"}, "another potential"),
         ({"pairing": "ot"}, "depends on the data"),
-        ({"timed": False, "preconditioned": False}, "--no-timed"),
+        ({"timed": False, "preconditioned": False}, "`timed=False`"),
     ],
 )
 def test_densities_are_refused_where_there_are_none(settings, reason):
@@ -267,11 +266,52 @@ def test_densities_are_refused_where_there_are_none(settings, reason):
     with pytest.raises(UserError, match=reason):
         model.sample(3, corrections=1)
     assert model.log_density(x, kind="potential").shape == (3,)
-    if "pairing" in settings:
-        with pytest.raises(UserError, match=reason):
-            model.log_density(x, kind="likelihood")
-    else:
-        assert model.log_density(x, kind="likelihood", steps=2).isfinite().all()
+    assert model.log_density(x, kind="likelihood", steps=2).isfinite().all()
+
+
+def test_the_likelihood_of_a_flow_trained_with_pairs_by_optimal_transport():
+    """Noise is N(0, I) on the whole, so the change of variables holds whatever the pairing."""
+    known = Mixture(Linear(), torch.tensor([[1.0, 0.0]]), 0.5)
+    model = VAPO.for_shape((2,), width=32, depth=2, batch=128, lr=3e-3, time_scale=10.0, pairing="ot")
+    model, _ = trained(model, Data(known.sample, 128), 100)
+    data = known.sample(300, torch.Generator().manual_seed(3))
+    found = model.log_density(data, kind="likelihood", steps=30, probes=4)
+    assert abs((found - known.log_density(data, torch.ones(300))).mean()) < 0.1
+
+
+def test_flips_turn_half_of_the_images():
+    model = VAPO.for_shape((1, 6, 7), flips=True, **SMALL)
+    x = images(400, torch.Generator().manual_seed(0))
+    flipped = model.flipped(x, torch.Generator().manual_seed(1))
+    turned = (flipped == x.flip(3)).flatten(1).all(1)
+    assert ((flipped == x).flatten(1).all(1) ^ turned).all()
+    assert 0.4 < turned.float().mean() < 0.6
+    plain = VAPO.for_shape((1, 6, 7), **SMALL)
+    assert plain.flipped(x, torch.Generator()) is x
+    with pytest.raises(UserError, match="`flips` is for images"):
+        VAPO.for_shape((2,), flips=True)
+
+
+def test_the_gradients_norm_is_clipped():
+    """A step of plain Adam on the gradient scaled down to the norm."""
+    models = [VAPO.for_shape((2,), width=8, depth=1, clip=clip) for clip in (0.0, 0.5)]
+    plain, clipped = (model.optimizers()["potential"] for model in models)
+    rng = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(p.shape, generator=rng) for p in models[0].potential.parameters()]
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    for model, factor in zip(models, (0.5 / norm, 1.0), strict=True):
+        for p, g in zip(model.potential.parameters(), gradients, strict=True):
+            p.grad = factor * g
+    plain.step()
+    clipped.step()
+    for p, q in zip(models[0].potential.parameters(), models[1].potential.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_energy_matching_averages_and_clips_as_published():
+    config = VAPO.recipe("energy-matching", (1, 28, 28))
+    assert 0.5 ** (config.batch / config.optimiser.ema) == pytest.approx(0.999, abs=1e-5)
+    assert (config.optimiser.clip, config.optimiser.lr, config.optimiser.betas) == (1.0, 1e-4, (0.9, 0.95))
 
 
 def test_the_literal_covariance_has_one_time_per_batch():
@@ -330,7 +370,9 @@ def test_the_published_network_has_the_published_number_of_weights():
         count = sum(p.numel() for p in UNet((3, 32, 32), 128, (2, 2, 2), 4).parameters())
     assert count == 55_676_419
     config = VAPO.recipe("paper-tmlr", (3, 32, 32))
-    assert (config.network, config.width, config.depth, config.dropout) == ("unet-paper", 128, 4, 0.3)
+    energy = config.energy
+    assert (energy.network, energy.width, energy.depth, energy.dropout) == ("unet-paper", 128, 4, 0.3)
+    assert config.flips
     model = VAPO.for_shape((1, 8, 8), recipe="paper-tmlr", width=8, depth=1, batch=4)
     trained(model, Data(lambda n, rng: torch.randn(n, 1, 8, 8, generator=rng), 4), 3)
 
@@ -361,6 +403,7 @@ def test_dropout_follows_its_seed():
         {"network": "encoder", "dropout": 0.1},
         {"potential": "dot", "network": "encoder"},
         {"likelihood_width": 0.0, "path": "log-homotopy"},
+        {"clip": -1.0},
     ],
 )
 def test_bad_settings_are_refused(wrong):

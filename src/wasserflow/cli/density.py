@@ -14,7 +14,7 @@ from rich.table import Table
 
 from wasserflow._core.errors import UserError
 from wasserflow._core.files import whole_or_nothing
-from wasserflow.method.vapo.potential_flow import READ_AT
+from wasserflow.potential.density import READ_AT
 from wasserflow.run.density import bits_per_dim, detect
 from wasserflow.run.store import Run
 

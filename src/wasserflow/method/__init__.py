@@ -5,11 +5,10 @@ from typing import Any
 from wasserflow._core.errors import UserError, unknown
 from wasserflow._core.settings import settings
 from wasserflow.method.base import Batch, Data, Drawn, Fits, Method, MethodConfig, Recipe, Sampling
-from wasserflow.method.dmmd.model import DMMD, DMMDConfig
-from wasserflow.method.dmmd.sampler import DMMDSampling
+from wasserflow.method.dmmd import DMMD, DMMDConfig, DMMDSampling
 from wasserflow.method.monoflow import MonoFlow, MonoFlowConfig
 from wasserflow.method.residual import ResidualFlow, ResidualFlowConfig
-from wasserflow.method.vapo.model import VAPO, VAPOConfig
+from wasserflow.method.vapo import VAPO, VAPOConfig
 from wasserflow.method.vgrow import VGrow, VGrowConfig
 
 __all__ = [

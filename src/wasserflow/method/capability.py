@@ -53,8 +53,8 @@ class GivesLogDensity(ABC):
         """``grad psi(x, t)``, with the shape of the points (N, *shape)."""
 
     @abstractmethod
-    def check_density(self, what: str, *, flow: bool = False) -> None:
-        """Raise a `UserError` where ``what`` cannot be had, because psi is not that of the path's density."""
+    def check_density(self, what: str) -> None:
+        """Raise a `UserError` if psi is not that of the path's density; ``what`` says what needs it."""
 
     @abstractmethod
     def blend(self, other: "GivesLogDensity", share: float) -> None:

@@ -38,7 +38,7 @@ def build_pair(name: str, shape: Sequence[int], latent: int, width: int) -> tupl
     if name not in PAIRS:
         raise unknown("network", name, PAIRS)
     if name not in ("mlp", "shallow") and len(shape) != 3:
-        raise UserError(f"the {name} networks take images, not samples of shape {tuple(shape)}: use --network mlp")
+        raise UserError(f"the {name} networks take images, not samples of shape {tuple(shape)}: take `network='mlp'`")
     return PAIRS[name](shape, latent, width)
 
 
@@ -62,5 +62,5 @@ def build_encoder(name: str, shape: Sequence[int], width: int, depth: int) -> nn
     if name == "mlp":
         return TimedMLP(shape, width, depth)
     if len(shape) != 3:
-        raise UserError(f"the {name} takes images, not samples of shape {tuple(shape)}: use --network mlp")
+        raise UserError(f"the {name} takes images, not samples of shape {tuple(shape)}: take `network='mlp'`")
     return Encoder(shape, width, depth, energies=True) if name == "encoder" else UNetFeatures(shape, width, depth)

@@ -109,10 +109,10 @@ def build_energy(
     if head not in HEADS:
         raise unknown("potential", head, HEADS)
     if network != "mlp" and len(shape) != 3:
-        raise UserError(f"the {network} takes images, not samples of shape {tuple(shape)}: use --network mlp")
+        raise UserError(f"the {network} takes images, not samples of shape {tuple(shape)}: take `network='mlp'`")
     if network == "encoder":
         if head != "scalar":
-            raise UserError(f"the encoder has no output of an image's shape for --potential {head}: use --network unet")
+            raise UserError(f"the encoder gives no image, as `potential={head!r}` needs: take `network='unet'`")
         encoder = Encoder(shape, width, depth, scale, classes)
         return Scalar(encoder, encoder.features)
     if network == "mlp":
@@ -122,7 +122,7 @@ def build_energy(
         full: nn.Module = _Lifted(mlp, prod(shape))
     else:
         if head == "scalar":
-            raise UserError(f"the {network} gives an image: use --potential dot or autoencoder")
+            raise UserError(f"the {network} gives an image: take `potential='dot'` or `potential='autoencoder'`")
         channels = (2, 2, 2) if network == "unet-paper" else (1, 2, 2)
         full = UNet(shape, width, channels, depth, p=dropout, scale=scale, classes=classes)
     return Autoencoder(full) if head == "autoencoder" else Dot(full)

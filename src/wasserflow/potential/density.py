@@ -1,7 +1,8 @@
 r"""What a potential leaves behind: log-densities read off it, and likelihoods of the flow along it.
 
 Two different numbers. `log_density` reads ``log p_t`` off psi at one time, in one evaluation, up to a constant that is
-the same for all points. `flow_log_likelihood` is that of the samples' own law: the change of variables along the ODE,
+the same for all points. `flow_log_likelihood` is that of the samples' own distribution: the change of variables along
+the ODE,
 
     ``log p(x) = log N(x(0); 0, s(0)^2 I) - int_0^1 div v(x(t), t) dt``,
 
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from wasserflow._core.noise import sample_noise
 from wasserflow.path import Path, over, squared_norm
 
-__all__ = ["flow_log_likelihood", "log_density"]
+__all__ = ["READ_AT", "flow_log_likelihood", "log_density"]
+
+READ_AT = 0.7
+"""The time at which densities are read by default: later they are sharper, and psi's errors over b are larger."""
 
 
 def log_density(potential: nn.Module, path: Path, x: Tensor, t: float, label: Tensor | None = None) -> Tensor:
@@ -45,7 +49,7 @@ def flow_log_likelihood(
     end: float = 1 - 1e-3,
     label: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """``log p(x)``, (N,), under the law of the flow from noise at t = 0 to ``end``, and where x came from, (N, *).
+    """``log p(x)``, (N,), of the flow from noise at t = 0 to ``end``, and where x came from, (N, *).
 
     Heun's rule backwards in time. The divergence is Hutchinson's estimate ``E z.(H z)`` with signs z, H psi's Hessian
     ("FFJORD", Grathwohl et al., 2018, arXiv 1810.01367): unbiased, and the same z along one trajectory.

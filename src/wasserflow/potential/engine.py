@@ -6,7 +6,7 @@ directional derivative: an engine is a way to compute it.
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,14 @@ __all__ = ["ENGINES", "Engine"]
 
 # An engine gives the loss's value, and losses (each with a graph of its own) whose gradients in the weights sum to its.
 Engine = Callable[[nn.Module, Draw, Objective], tuple[Tensor, Iterator[Tensor]]]
+
+
+class Slopes(NamedTuple):
+    """At each point: psi (N,), grad psi (N, *) and d psi/dt (N,), or derivatives of the loss in them."""
+
+    psi: Tensor
+    g: Tensor
+    rate: Tensor
 
 
 def double_backward(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Tensor, Iterator[Tensor]]:
@@ -61,7 +69,7 @@ def _total(weights: dict[str, Tensor], potential: nn.Module, d: Draw, loss: Loss
 
 def directional(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Tensor, Iterator[Tensor]]:
     """The directional derivative in forward mode, then an ordinary backward pass."""
-    loss, (g_bar, psi_bar, rate_bar) = _sensitivities(potential, d, objective)
+    loss, bar, _ = _sensitivities(potential, d, objective)
 
     def surrogate() -> Iterator[Tensor]:
         plain = torch.contiguous_format  # norms have no forward derivative for others
@@ -70,37 +78,66 @@ def directional(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Te
         def at(x: Tensor, t: Tensor) -> Tensor:
             return functional_call(potential, weights, (x, t, d.label))
 
-        psi, slope = cast(tuple[Tensor, Tensor], torch.func.jvp(at, (d.x, d.t), (g_bar, rate_bar)))
-        yield slope.sum() + (psi_bar * psi).sum()
+        psi, slope = cast(tuple[Tensor, Tensor], torch.func.jvp(at, (d.x, d.t), (bar.g, bar.rate)))
+        yield slope.sum() + (bar.psi * psi).sum()
 
     return loss, surrogate()
 
 
-H_X, H_T = 0.03, 1e-4
+TRIAL_X, TRIAL_T = 0.01, 1e-4
 
 
 def finite_difference(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Tensor, Iterator[Tensor]]:
     """Central differences of the directional derivative: first-order passes, each freed before the next.
 
-    Steps are 0.03 along the normalised direction in x of each point, and 1e-4 in t: less is lost in float32's rounding,
-    more in higher derivatives.
+    The length of a step, along the normalised direction in x of each point and along t, is chosen for every batch: two
+    evaluations without gradient at a trial step, 0.01 in x and 1e-4 in t, are compared with the slope, which is known,
+    and tell how fast the error grows with the step; the step then balances that error against rounding. In float32 the
+    gradients in the weights have relative errors of 1e-4 to 5e-4 for trained networks; with the weights of a trained
+    U-Net doubled, 5e-3. Autocast is off, because a difference loses the digits that bfloat16 does not have.
     """
-    loss, (g_bar, psi_bar, rate_bar) = _sensitivities(potential, d, objective)
-    length = norm(g_bar)
-    step = over(H_X / length, g_bar) * g_bar
+
+    def psi_at(x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return potential(x, t, label)
+
+    loss, bar, at = _sensitivities(psi_at, d, objective)
+    length, still = norm(bar.g), torch.zeros_like(d.t)
+    unit = over(1 / length, bar.g) * bar.g
+    h_x = _step(psi_at, d, unit, still, length, at.psi, (unit * at.g).flatten(1).sum(1), TRIAL_X)
+    h_t = _step(psi_at, d, 0 * unit, still + 1, bar.rate, at.psi, at.rate, TRIAL_T) if objective.rate else h_x
 
     def passes() -> Iterator[Tensor]:
         for sign in (1, -1):
-            psi = potential(d.x + sign * step, d.t, d.label)
-            yield ((sign * length / (2 * H_X) + psi_bar / 2) * psi).sum()
+            psi = psi_at(d.x + sign * h_x * unit, d.t, d.label)
+            yield ((sign * length / (2 * h_x) + bar.psi / 2) * psi).sum()
         for sign in (1, -1) if objective.rate else ():
-            yield (sign * rate_bar / (2 * H_T) * potential(d.x, d.t + sign * H_T, d.label)).sum()
+            yield (sign * bar.rate / (2 * h_t) * psi_at(d.x, d.t + sign * h_t, d.label)).sum()
 
     return loss, passes()
 
 
-def _sensitivities(potential: nn.Module, d: Draw, objective: Objective) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """The loss, and its derivatives by grad psi, psi and d psi/dt at each point; first-order passes alone."""
+@torch.no_grad()
+def _step(
+    potential: Callable[..., Tensor],
+    d: Draw,
+    along_x: Tensor,
+    along_t: Tensor,
+    weight: Tensor,
+    psi: Tensor,
+    slope: Tensor,
+    trial: float,
+) -> Tensor:
+    """The step h whose error ``c h^2 + r / h`` is least: c measured at a trial step, r by the digits of psi."""
+    up, down = (potential(d.x + sign * trial * along_x, d.t + sign * trial * along_t, d.label) for sign in (1, -1))
+    missed = (weight * ((up - down) / (2 * trial) - slope)).norm()
+    rounding = torch.finfo(psi.dtype).eps * (weight * psi).norm()
+    least, most = trial / 1000, 3 * trial
+    return (rounding * trial**2 / (2 * missed + 1e-30)).pow(1 / 3).clamp(least, most)
+
+
+def _sensitivities(potential: Callable[..., Tensor], d: Draw, objective: Objective) -> tuple[Tensor, Slopes, Slopes]:
+    """The loss, its derivatives in psi, grad psi and d psi/dt at each point, and these; first-order passes alone."""
     x, t = d.x.detach().requires_grad_(), d.t.detach().requires_grad_(objective.rate)
     psi = potential(x, t, d.label)
     slopes = torch.autograd.grad(psi.sum(), (x, t) if objective.rate else (x,))
@@ -109,7 +146,9 @@ def _sensitivities(potential: nn.Module, d: Draw, objective: Objective) -> tuple
     loss = objective.loss(d, leaves[-1], g, rate[0] if rate else None)
     bars = torch.autograd.grad(loss, leaves, allow_unused=True)
     found = [torch.zeros_like(leaf) if bar is None else bar for leaf, bar in zip(leaves, bars, strict=True)]
-    return loss.detach(), (found[0], found[-1], found[1] if objective.rate else torch.zeros_like(d.t))
+    still = torch.zeros_like(d.t)
+    bars, values = (Slopes(all_[-1], all_[0], all_[1] if objective.rate else still) for all_ in (found, leaves))
+    return loss.detach(), bars, Slopes(*(value.detach() for value in values))
 
 
 ENGINES: dict[str, Engine] = {

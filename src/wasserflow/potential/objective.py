@@ -1,25 +1,27 @@
-r"""Learning ``psi``: objectives, and engines that differentiate them.
+r"""Objectives whose minimiser is ``psi``: the energy functional, in several estimators, and one other loss.
 
 The field ``grad psi`` carries ``p_t`` along a path (see `wasserflow.path`) if ``div(p_t grad psi) = -d/dt p_t``. That
-is the Euler-Lagrange equation of the Ritz functional
+is the Euler-Lagrange equation of the energy functional of Variational Potential Flow, a Ritz functional,
 
-    ``J = E_t w(t) ( 1/2 E |grad psi|^2 - E[psi gamma] )``,  gamma the innovation ``d/dt log p(x|x1)``,
+    ``J = E_t w(t) ( 1/2 E |grad psi|^2 - E[psi gamma] )``,  gamma the innovation ``d/dt log p(x|x1)``.
 
-whose second part integrates by parts to ``E[grad psi . v]``, v the velocity given x1, or in time. So these have one
-minimiser, and differ in what a sample of them tells:
+Given the data point, x is Gaussian, and integration by parts in x gives ``E[psi gamma | x1] = E[grad psi . v | x1]``
+with v the velocity given x1, on every path. So ``fm`` and ``vapo`` are two Monte Carlo estimators of the gradient of
+one functional: ``vapo`` with its innovation term as published, ``fm`` with that term integrated by parts, which is the
+same loss with the control variate ``grad psi . v - psi gamma`` of mean 0 given x1, plus a constant that completes the
+square. ``action-matching`` integrates by parts in time instead.
 
 ================ ============================================ ======================================================
-fm               ``w/2 |grad psi - v|^2``                     flow matching by a gradient field
-vapo             ``w/2 |grad psi|^2 - w (psi - mean) gamma``  Variational Potential Flow, the Ritz form
-action-matching  ``w/2 |grad psi|^2 + w psi_t + w' psi``,     Action Matching (Neklyudov et al., 2022), 2210.06662
-                 and ``w psi`` at both ends
-vapo-tmlr        see `vapo_tmlr`; another minimiser           Density Homotopy Matching (Loo et al., 2025), 2504.16262
+fm               ``w/2 |grad psi - v|^2``                     J, its innovation term integrated by parts in x; flow
+                                                              matching by a gradient field
+vapo             ``w/2 |grad psi|^2 - w (psi - mean) gamma``  J as it stands: Variational Potential Flow
+action-matching  ``w/2 |grad psi|^2 + w psi_t + w' psi``,     J, integrated by parts in time: Action Matching
+                 and ``w psi`` at both ends                   (Neklyudov et al., 2022), arXiv 2210.06662
+vapo-tmlr        see `vapo_tmlr`; another minimiser           Density Homotopy Matching (Loo et al., 2025),
+                                                              arXiv 2504.16262
 ================ ============================================ ======================================================
 
 All are means over the batch and over the D dimensions.
-
-Gradients of a loss of ``grad psi`` in the weights are second derivatives of psi. With ``u = dl/dg`` held fixed they are
-those of ``sum_i u_i . grad psi(x_i)``, a directional derivative: an engine is a way to compute it.
 """
 
 from collections.abc import Callable
@@ -35,7 +37,7 @@ __all__ = ["OBJECTIVES", "Draw", "Objective", "contrast", "draw", "ends", "pair"
 
 
 class Draw(NamedTuple):
-    """Points of the path, and what objectives need to know of each.
+    """Points of the path, and what objectives need of each.
 
     Args:
         x: Points (N, *).
@@ -170,12 +172,12 @@ class Objective:
 
 
 def fm(d: Draw, psi: Tensor, g: Tensor, rate: Tensor | None) -> Tensor:
-    """Flow matching, ``w/2 |grad psi - v|^2``: the least variance of the three."""
+    """The energy functional with its innovation term integrated by parts, ``w/2 |grad psi - v|^2``: least variance."""
     return (d.w * _mean_square(g - d.v)).mean() / 2
 
 
 def vapo(d: Draw, psi: Tensor, g: Tensor, rate: Tensor | None) -> Tensor:
-    """The Ritz form ``w/2 |grad psi|^2 - w psi gamma``; psi is centred over the batch, at no bias."""
+    """The energy functional as it stands, ``w/2 |grad psi|^2 - w psi gamma``; psi is centred over the batch."""
     n = len(psi)
     centred = (psi - psi.mean()) * (n / max(n - 1, 1))
     return (d.w * (_mean_square(g) / 2 - centred * d.gamma / g[0].numel())).mean()

@@ -15,8 +15,8 @@ from wasserflow._core.errors import UserError
 from wasserflow._core.noise import sample_noise
 from wasserflow.data import read_samples
 from wasserflow.flows import flow
-from wasserflow.method.vapo.potential_flow import READ_AT
 from wasserflow.path import over
+from wasserflow.potential.density import READ_AT
 from wasserflow.run.picture import Picture, figure
 from wasserflow.run.store import Run
 

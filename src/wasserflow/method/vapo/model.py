@@ -1,8 +1,8 @@
 r"""VAPO: a potential whose gradient carries noise to data, and which is an energy afterwards.
 
 Along a path ``x = mu(t) x1 + s(t) eps`` from noise to data a scalar ``psi(x, t)`` is learned such that
-``dx/dt = grad psi`` carries the path's density. Samples are noise carried along; ``psi`` gives score and log-density at
-every time.
+``dx/dt = grad psi`` carries the path's density. Samples are noise carried along the gradient; ``psi`` gives score and
+log-density at every time.
 
 References:
     | Variational Potential Flow: A Novel Probabilistic Framework for Energy-Based Generative Modelling
@@ -13,260 +13,142 @@ References:
       contrastive phase
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from math import inf
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from wasserflow._core.autograd import value_and_gradient
-from wasserflow._core.errors import UserError, unknown
-from wasserflow._core.settings import settings
-from wasserflow.method.base import MethodConfig, positive
-from wasserflow.method.vapo.clipped_adam import ClippedAdam
-from wasserflow.method.vapo.potential_flow import PotentialFlow
-from wasserflow.nn.potential import HEADS, NETWORKS, Potential, build_energy
+from wasserflow._core.errors import UserError
+from wasserflow.method.base import Drawn, Method
+from wasserflow.method.capability import GivesLogDensity
+from wasserflow.method.vapo.clipped import ClippedAdam
+from wasserflow.method.vapo.density import check_density, read_density
+from wasserflow.method.vapo.sampler import Sampler
+from wasserflow.method.vapo.settings import VAPOConfig, VAPOSampling, recipe
+from wasserflow.nn.potential import Potential, build_energy
 from wasserflow.nn.unet import SeededDropout
 from wasserflow.path import path_named
+from wasserflow.potential.density import READ_AT
 from wasserflow.potential.engine import ENGINES
 from wasserflow.potential.objective import OBJECTIVES, contrast, draw, ends, pair, time_scored
 
-__all__ = ["VAPO", "VAPOConfig"]
+__all__ = ["VAPO"]
 
 LOOK = 2000  # samples from which the data's mean and variance are taken
 LEAST_CONTRAST = 0.05  # where the contrastive loss stops pulling
 LABEL_DROP = 0.2  # the share of labels left out, so that the potential is learned without them too
 
 
-@settings
-class VAPOConfig(MethodConfig):
-    """Settings of VAPO.
+class VAPO(Method[VAPOConfig], GivesLogDensity):
+    """A potential ``psi(x, t)`` whose gradient carries noise to data, and from which log-densities can be read.
 
-    Args:
-        objective: fm (flow matching, the least variance), vapo (the published energy loss), action-matching, or
-            vapo-tmlr (the loss of the authors' second code, which has another minimiser).
-        path: From noise to data: linear, vp (variance preserving) or log-homotopy.
-        prior_width: Standard deviation of the noise of log-homotopy.
-        likelihood_width: About the standard deviation of the noise that log-homotopy leaves in the data.
-        margin: Times are drawn between margin and 1 - margin.
-        weight: Of the times: one, or s for the path's noise level, which tames vapo where a path ends without noise.
-        literal: Centre the innovation over the batch, as published, instead of in closed form; a batch then has one
-            time, because over many the loss has no minimum: nothing holds psi's constants per time.
-        pairing: Of noise and data: independent, or ot (optimal transport in the batch: straighter paths, no densities).
-        time_score: Weight of the time derivative of the log-density against the innovation, which fixes how high the
-            density of one mode is against another's; 0 for none.
-        network: encoder (images: a classifier's shape), unet or unet-paper (images), or mlp (anything).
-        width: Channels at the finest size (images), or units per layer (mlp).
-        depth: Layers or residual blocks per size (images), or hidden layers (mlp).
-        dropout: Of the U-Nets.
-        potential: scalar (encoder, mlp), autoencoder or dot (unet, mlp).
-        timed: Whether the network knows the time.
-        time_scale: What times are multiplied with before they are embedded.
-        preconditioned: Leave to the network what a Gaussian with the data's mean and variance does not explain.
-        classes: Learn the potential of each of so many labels of the data, and that of all; 0 for the latter alone.
-        engine: How second derivatives are computed: double-backward, func, compiled, jvp or finite-difference.
-        optimizer: Adam, or clipped-adam: every gradient within 3 of its own standard deviations, and 0.1.
-        lr: Learning rate.
-        betas: Decay rates of Adam's first and second moment.
-        warmup: Images over which the learning rate grows to lr.
-        ema: Half-life, in images, of the average that samples are drawn from, but never more than a twentieth of the
-            images seen; 0 for none.
-        contrast: Weight of the contrastive phase, after which exp(psi / temperature) is the data's density; 0 for none.
-        contrast_after: Images after which it begins.
-        temperature: Of that density, and of the Langevin chains that the phase learns from.
-        chain_steps: Steps of a chain.
-        chain_step_size: Their length.
+    The default objective is flow matching by a gradient field; others are the published energy loss and Action
+    Matching. Samples are drawn by solving ``dx/dt = grad psi`` from noise (t = 0) to data (t = 1), 40 gradients per
+    sample by default. Made by ``VAPO.for_shape``, with `VAPOConfig` as settings and `VAPOSampling` as settings of
+    ``sample``.
+
+    References:
+        Learning Energy-Based Generative Models via Potential Flow (Loo et al., 2025), arXiv 2504.16262
     """
 
-    batch: int = 32
-    decay: float = 0.3
-    objective: str = "fm"
-    path: Literal["linear", "vp", "log-homotopy"] = "linear"
-    prior_width: float = 1.0
-    likelihood_width: float = 0.01
-    margin: float = 1e-3
-    weight: Literal["one", "s"] = "one"
-    literal: bool = False
-    pairing: Literal["independent", "ot"] = "independent"
-    time_score: float = 0.0
-    network: str = "encoder"
-    width: int = 32
-    depth: int = 2
-    dropout: float = 0.0
-    potential: str = "scalar"
-    timed: bool = True
-    time_scale: float = 1000.0
-    preconditioned: bool = True
-    classes: int = 0
-    engine: str = "double-backward"
-    optimizer: Literal["adam", "clipped-adam"] = "adam"
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup: int = 0
-    ema: int = 20_000
-    contrast: float = 0.0
-    contrast_after: int = 0
-    temperature: float = 0.1
-    chain_steps: int = 75
-    chain_step_size: float = 0.025
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "width", "depth", "time_scale", "lr", "temperature", "chain_steps", "chain_step_size")
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise unknown(name, getattr(self, name), known)
-        path_named(self.path, self.prior_width, self.likelihood_width)
-        if not 0 < self.margin < 0.5:
-            raise UserError(f"--margin must lie between 0 and 0.5, not {self.margin}")
-        if not 0 <= self.dropout < 1 or not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"--dropout and --betas must lie in [0, 1), not {self.dropout} and {self.betas}")
-        for name in ("warmup", "ema", "time_score", "contrast", "contrast_after", "classes"):
-            if not 0 <= getattr(self, name) < inf:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} must be 0 or a finite number above, not {getattr(self, name)}")
-        if self.pairing == "ot" and self.objective not in ("fm", "action-matching"):
-            raise UserError(f"--pairing ot is for fm and action-matching: {self.objective} needs independent noise")
-        if self.time_score and (self.pairing == "ot" or not self.timed):
-            raise UserError("--time-score needs independent noise and a network that knows the time")
-        if self.contrast and (self.timed or self.preconditioned or self.path != "linear"):
-            raise UserError("--contrast needs one potential for all times: --no-timed --no-preconditioned")
-        if self.dropout and self.network not in WITH_DROPOUT:
-            raise UserError(
-                f"--dropout is for --network {' and '.join(WITH_DROPOUT)}: {self.network} has none, take --dropout 0"
-            )
-        if self.engine == "compiled" and self.dropout:
-            raise UserError("the compiled engine has no dropout: take another --engine, or --dropout 0")
-
-
-WITH_DROPOUT = ("unet", "unet-paper")
-CHOICES = {
-    "objective": tuple(OBJECTIVES),
-    "network": NETWORKS,
-    "potential": HEADS,
-    "engine": tuple(ENGINES),
-}
-
-
-class VAPO(PotentialFlow[VAPOConfig]):
-    """A potential flow; see the module's docstring."""
-
     Config: ClassVar = VAPOConfig
+    Sampling: ClassVar = VAPOSampling
+    from_samples: ClassVar = True
+    contrasted: Tensor  # whether a contrastive phase has begun, after which psi is an energy by itself
+
+    def __init__(self, config: VAPOConfig, shape: Sequence[int], seed: int = 0) -> None:
+        super().__init__(config, shape, seed)
+        self.register_buffer("contrasted", torch.tensor(False))
+        self.blended: list[tuple[Potential, float]] = []
 
     @classmethod
     def recipe(cls, name: str, shape: Sequence[int]) -> VAPOConfig:
-        """The settings called ``default``, ``paper-v1``, ``paper-tmlr`` or ``energy-matching`` for this shape.
-
-        ``default`` is the best quality per CPU minute that was measured (docs/vapo.md). ``paper-tmlr`` (images) is what
-        the code published with Density Homotopy Matching does on CIFAR-10. ``paper-v1`` is the energy loss of the first
-        paper with its batch covariance, on the log-homotopy, with a potential that does not know the time; its network
-        is the encoder here, as far as the paper's is not published. ``energy-matching`` has optimal transport first
-        and a contrastive phase after it, at the settings that its authors have for MNIST but for the network.
-        """
-        image = len(shape) == 3
-        small: dict[str, Any] = {} if image else FOR_VECTORS
-        if name == "default":
-            return VAPOConfig(**small)
-        if name == "paper-v1":
-            plain = {"timed": False, "preconditioned": False, "literal": True, "weight": "one", "decay": 0.0}
-            return VAPOConfig(**{**small, **plain, "objective": "vapo", "path": "log-homotopy", "warmup": 0})
-        if name == "paper-tmlr" and image:
-            return VAPOConfig(
-                batch=64,
-                decay=0.0,
-                objective="vapo-tmlr",
-                margin=1e-5,
-                network="unet-paper",
-                width=128,
-                depth=4,
-                dropout=0.3,
-                potential="autoencoder",
-                time_scale=1.0,
-                preconditioned=False,
-                optimizer="clipped-adam",
-                lr=1e-4,
-                betas=(0.9, 0.999),
-                warmup=5000 * 64,
-                ema=443_000,  # 0.9999 per step of 64
-            )
-        if name == "energy-matching":
-            later = {"contrast": 1e-3, "contrast_after": 50_000 * 128, "warmup": 10_000 * 128, "betas": (0.9, 0.95)}
-            plain = {"timed": False, "preconditioned": False, "pairing": "ot", "lr": 1e-4, "decay": 0.0}
-            return VAPOConfig(**{**small, **later, **plain, "batch": 128})
-        if name == "paper-tmlr":
-            raise UserError("the authors train their U-Net on images alone: leave out --recipe paper-tmlr for vectors")
-        raise unknown("recipe", name, ("default", "paper-v1", "paper-tmlr", "energy-matching"))
+        """The settings called ``default``, ``paper-v1``, ``energy-matching`` or, for images, ``paper-tmlr``."""
+        return recipe(name, shape)
 
     def build(self) -> None:
         """Make the path and the potential."""
-        c = self.config
-        self.path = path_named(c.path, c.prior_width, c.likelihood_width)
-        self.objective = OBJECTIVES[c.objective]
-        if c.time_score:
-            self.objective = time_scored(self.objective, c.time_score)
-        energy = build_energy(c.network, c.potential, self.shape, c.width, c.depth, c.time_scale, c.classes, c.dropout)
-        self.potential = Potential(energy, self.shape, self.path, timed=c.timed, preconditioned=c.preconditioned)
+        noise, e = self.config.noise, self.config.energy
+        if self.config.flips and len(self.shape) != 3:
+            raise UserError(f"`flips` is for images, not for samples of shape {self.shape}")
+        self.path = path_named(noise.path, noise.prior_width, noise.likelihood_width)
+        self.objective = OBJECTIVES[self.config.matching.objective]
+        if self.config.matching.time_score:
+            self.objective = time_scored(self.objective, self.config.matching.time_score)
+        energy = build_energy(e.network, e.potential, self.shape, e.width, e.depth, e.time_scale, e.classes, e.dropout)
+        self.potential = Potential(energy, self.shape, self.path, timed=e.timed, preconditioned=e.preconditioned)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The potential's."""
-        c = self.config
-        kind = ClippedAdam if c.optimizer == "clipped-adam" else torch.optim.Adam
-        return {"potential": kind(self.potential.parameters(), c.lr, c.betas, fused=True)}
+        c, weights = self.config.optimiser, self.potential.parameters()
+        by_entry = c.optimizer == "clipped-adam"
+        if by_entry or c.clip:
+            return {"potential": ClippedAdam(weights, c.lr, c.betas, c.clip, by_entry)}
+        return {"potential": torch.optim.Adam(weights, c.lr, c.betas, fused=True)}
 
     def averages(self) -> dict[str, int]:
-        """The potential, of which a moving average is kept, with its half-life in images."""
-        return {"potential": self.config.ema} if self.config.ema else {}
+        """The potential has EMA weights."""
+        half_life = self.config.optimiser.ema
+        return {"potential": half_life} if half_life else {}
 
     def cost_changes(self) -> tuple[int, ...]:
-        """Where the contrast sets in."""
-        return (self.config.contrast_after,) if self.config.contrast and self.config.contrast_after else ()
+        """When the contrastive phase begins."""
+        phase = self.config.phase
+        return (phase.contrast_after,) if phase.contrast and phase.contrast_after else ()
 
     def lr_factor(self, seen: int) -> float:
-        """What the learning rate is multiplied with once ``seen`` images have been seen."""
-        return min(1.0, (seen + self.config.batch) / self.config.warmup) if self.config.warmup else 1.0
+        """The factor on the learning rate once ``seen`` images have been seen."""
+        warmup = self.config.optimiser.warmup
+        return min(1.0, (seen + self.config.batch) / warmup) if warmup else 1.0
 
     def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
         """One step of the potential along the path."""
-        c = self.config
         if data.seen == 0:
             self.prepare(data)
-        contrasts = c.contrast > 0 and data.seen >= c.contrast_after
+        c, margin, phase = self.config.matching, self.config.noise.margin, self.config.phase
+        contrasts = phase.contrast > 0 and data.seen >= phase.contrast_after
         batch = data.next()
-        x1, label = batch.x, self.labels(batch, rng)
+        x1, label = self.flipped(batch.x, rng), self.labels(batch, rng)
         eps = torch.randn(x1.shape, generator=rng, device=x1.device)
         eps = pair(x1, eps) if c.pairing == "ot" else eps
         t = self.times(len(x1), rng)
         points = draw(self.path, x1, eps, t, weight=c.weight, literal=c.literal, label=label)
-        for module in self.potential.modules() if c.dropout else ():
-            if isinstance(module, SeededDropout):
-                module.seed = rng.initial_seed()
-        loss, losses = ENGINES[c.engine](self.potential, points, self.objective)
+        self.seed_dropout(rng)
+        loss, losses = ENGINES[self.config.optimiser.engine](self.potential, points, self.objective)
         log, more = {"potential_loss": loss}, []
         if self.objective.ends:
-            more.append(ends(self.potential, self.path, x1, eps, margin=c.margin, weight=c.weight, label=label))
+            more.append(ends(self.potential, self.path, x1, eps, margin=margin, weight=c.weight, label=label))
             log["potential_loss"] = loss + more[0].detach()
         if contrasts:
             gap = contrast(self.potential, x1, self.chains(x1, label, rng), label)
-            more.append((c.contrast * gap).clamp(min=-LEAST_CONTRAST))
+            more.append((phase.contrast * gap).clamp(min=-LEAST_CONTRAST))
             log["energy_gap"] = gap.detach()
             self.contrasted.fill_(True)
         fit.potential.minimise(chain(losses, more))
         return log
 
     def prepare(self, data: Any) -> None:
-        """Take the data's mean and variance, and see whether there are as many labels as are learned."""
-        c = self.config
-        if c.preconditioned:
+        """Take the data's mean and variance, and check that there are as many labels as are learned."""
+        classes = self.config.energy.classes
+        if self.config.energy.preconditioned:
             self.potential.standardise(data.look(LOOK))
-        if c.classes and (data.label is None or int(data.label.max()) >= c.classes):
-            has = "no labels" if data.label is None else f"{int(data.label.max()) + 1} of them"
-            raise UserError(f"--classes {c.classes} needs as many labels at most, and the data have {has}")
+        if classes and (data.label is None or int(data.label.max()) >= classes):
+            has = "no labels" if data.label is None else f"{int(data.label.max()) + 1} labels"
+            raise UserError(f"`classes={classes}` is the number of labels to learn, and the data have {has}")
+
+    def flipped(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Images of which a random half is flipped left to right, if the settings say so."""
+        if not self.config.flips:
+            return x
+        chosen = torch.rand(len(x), generator=rng, device=rng.device) < 0.5
+        return torch.where(chosen.view(-1, 1, 1, 1), x.flip(3), x)
 
     def labels(self, batch: Any, rng: torch.Generator) -> Tensor | None:
-        """The labels of a batch (N,), some left out as -1; None where they are not learned."""
-        if not self.config.classes:
+        """The labels of a batch (N,), some left out as -1; None if they are not learned."""
+        if not self.config.energy.classes:
             return None
         left_out = torch.rand(len(batch.label), generator=rng, device=rng.device) < LABEL_DROP
         return batch.label.long().masked_fill(left_out, -1)
@@ -274,13 +156,20 @@ class VAPO(PotentialFlow[VAPOConfig]):
     def times(self, n: int, rng: torch.Generator) -> Tensor:
         """``n`` times between margin and 1 - margin, one in each n-th of the way; all the same if ``literal``."""
         u = torch.rand(n, generator=rng, device=rng.device).add(torch.arange(n, device=rng.device)) / n
-        if self.config.literal:
+        if self.config.matching.literal:
             u = torch.rand(1, generator=rng, device=rng.device).expand(n)
-        return self.config.margin + (1 - 2 * self.config.margin) * u
+        margin = self.config.noise.margin
+        return margin + (1 - 2 * margin) * u
+
+    def seed_dropout(self, rng: torch.Generator) -> None:
+        """Give every pass of this step the same dropout masks."""
+        for module in self.potential.modules() if self.config.energy.dropout else ():
+            if isinstance(module, SeededDropout):
+                module.seed = rng.initial_seed()
 
     def chains(self, x1: Tensor, label: Tensor | None, rng: torch.Generator) -> Tensor:
         """Ends of Langevin chains at the temperature, half from data and half from noise carried to t = 1 first."""
-        c = self.config
+        c = self.config.phase
         x = x1.clone()
         half = len(x) // 2
         x[:half] = torch.randn(x[:half].shape, generator=rng, device=x.device)
@@ -293,13 +182,64 @@ class VAPO(PotentialFlow[VAPOConfig]):
             clock = clock + c.chain_step_size
         return x.clamp(-1, 1) if len(self.shape) == 3 else x
 
+    def preview(self, n: int) -> Tensor:
+        """Samples of few steps, to look at during training."""
+        return self.sample(n, solver="euler", steps=16)
 
-FOR_VECTORS: dict[str, Any] = {
-    "batch": 500,
-    "network": "mlp",
-    "width": 128,
-    "depth": 3,
-    "time_scale": 100.0,
-    "lr": 2e-3,
-}
-"""Where the default recipe for vectors differs from the one for images, whose values are the fields' defaults."""
+    def draw(self, n: int, seed: int, batch: int, how: VAPOSampling, start: Tensor | None) -> Iterator[Drawn]:
+        """``n`` draws of noise, or the samples ``start``, carried along the field, in batches."""
+        sampler = Sampler(self, how, seed)
+        for i in range(0, n, batch):
+            rows = range(i, min(i + batch, n))
+            yield sampler.draw(rows, None if start is None else start[rows.start : rows.stop])
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """``grad psi(x, t)``, with the shape of the points x (N, *shape); that of t = 1 past it."""
+        return value_and_gradient(self.potential, x, x.new_full((len(x),), min(t, 1.0)))[1]
+
+    def log_density(
+        self,
+        x: Tensor,
+        *,
+        kind: str = "density",
+        time: float = READ_AT,
+        label: int = -1,
+        batch: int = 500,
+        **settings: Any,
+    ) -> Tensor:
+        """One number per point, (N,): the higher, the more like the data.
+
+        Args:
+            x: Points, (N, *shape), in model space.
+            kind: ``density``: log-density of the data blurred by ``s/mu``, up to one constant, read off psi at
+                ``time``; after a contrastive phase psi over the temperature. ``likelihood``: log-likelihood of the
+                flow, normalised (`wasserflow.potential.density.flow_log_likelihood`). ``potential``: psi itself at
+                ``time``. ``published``: ``log(4 psi - |x|^2)`` at t = 1, from the code of Density Homotopy Matching.
+            time: Time at which psi is read, strictly between 0 and 1 for a density: the later, the less blurred, and
+                the less exact.
+            label: Label of the potential; -1 for that without label.
+            batch: Points at a time.
+            settings: Of a likelihood: ``steps``, ``probes`` and ``seed``.
+
+        Raises:
+            UserError: If the kind cannot be read from the run's potential.
+        """
+        return read_density(self, x, kind=kind, time=time, label=label, batch=batch, settings=settings)
+
+    def check_density(self, what: str) -> None:
+        """Raise a `UserError` if psi is not that of the path's density; ``what`` says what needs it."""
+        check_density(self, what)
+
+    def blend(self, other: GivesLogDensity, share: float) -> None:
+        """Draw from ``p^(1 - share) p_other^share``, normalised, from now on: the potentials' weighted sum.
+
+        Raises:
+            UserError: If the two do not fit, or one has no density.
+        """
+        if other.shape != self.shape or other.path != self.path:
+            raise UserError("only runs on samples of one shape and along one path can be blended")
+        for model in (self, other):
+            model.check_density("blending adds log-densities")
+        if not 0 < share < 1:
+            raise UserError(f"the share of the other run must lie strictly between 0 and 1, not {share}")
+        self.blended.append((other.potential.eval(), share))

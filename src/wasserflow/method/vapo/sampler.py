@@ -1,191 +1,145 @@
-"""How noise is carried along a potential's gradient: solvers, correction, guidance, inpainting, interpolation."""
+"""How samples are drawn from a potential: noise is carried along its gradient, with corrections and inpainting."""
 
 from collections.abc import Callable
-from math import inf, isfinite
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from wasserflow._core.autograd import value_and_gradient
-from wasserflow._core.errors import UserError, unknown
+from wasserflow._core.errors import UserError
 from wasserflow._core.noise import derive_seed, sample_noise
-from wasserflow._core.settings import settings
 from wasserflow.flows import SOLVERS, flow
-from wasserflow.method.base import Sampling, positive
+from wasserflow.method.base import Drawn
+from wasserflow.method.vapo.mask import free_pixels
+from wasserflow.method.vapo.settings import VAPOSampling
 from wasserflow.path import over
 from wasserflow.solver import dormand_prince
 
-__all__ = ["VAPOSampling", "carry", "field_of"]
+if TYPE_CHECKING:
+    from wasserflow.method.vapo.model import VAPO
+
+__all__ = ["Sampler", "latent_noise"]
 
 COST = {"euler": 1, "heun": 2, "rk4": 4}
-LATEST = 0.99  # the last time at which the score, a quotient that vanishes at 1, is asked for
-PARTS = ("left", "right", "top", "bottom", "border", "checkerboard")
+LATEST = 0.99  # the last time at which the score, a quotient that vanishes at 1, is evaluated
 
 
-@settings
-class VAPOSampling(Sampling):
-    """How noise is carried to data.
+class Sampler:
+    """Carries noise, or given samples, along ``dx/dt = grad psi(x, t)``.
 
     Args:
-        solver: euler, heun or rk4 (fixed steps of one, two or four gradients of the potential), or dopri5 (adaptive).
-        steps: How many fixed steps from t = 0 to 1; past 1 and from later on, steps of the same length.
-        tolerance: Relative and absolute, of dopri5.
-        control: Of dopri5's steps: sample (each sample its own) or batch (one for all, so samples depend on the batch).
-        begin: The time to start at; samples given by --from are noised to that time first.
-        end: The time to stop at; past 1 the field is held as it is at 1.
-        corrections: Langevin steps with the score after each fixed step (annealed Langevin dynamics: Song & Ermon,
-            2019, arXiv 1907.05600).
-        snr: The length of a Langevin step is 2 (snr s(t))^2, s the noise of the path at that time.
-        label: Draw samples of this label, of a run with --classes; -1 for all.
-        guidance: How far past the label's potential to go, away from that without label.
-        mask: Keep these pixels of the samples given by --from: left, right, top, bottom, border, checkerboard, or a
-            .png or .npy file of the image's size whose non-zero pixels are kept.
-        interpolate: Draw rows of so many samples along the great circle between two draws of noise; 0 for none.
+        model: Potential, path and shape; what it is blended with.
+        how: The settings.
+        seed: Random seed of the noise.
+
+    Raises:
+        UserError: If the model cannot sample in this way.
     """
 
-    solver: str = "heun"
-    steps: int = 20
-    tolerance: float = 1e-3
-    control: str = "sample"
-    begin: float = 0.0
-    end: float = 1.0
-    corrections: int = 0
-    snr: float = 0.16
-    label: int = -1
-    guidance: float = 0.0
-    mask: str = ""
-    interpolate: int = 0
+    def __init__(self, model: "VAPO", how: VAPOSampling, seed: int) -> None:
+        self.model, self.how, self.seed = model, how, seed
+        self.path, self.device = model.path, model.potential.std.device
+        classes = model.config.energy.classes
+        if how.label >= 0 and how.label >= classes:
+            raise UserError(f"`label` {how.label} needs a run trained with `classes` above it, not {classes}")
+        if how.corrections:
+            model.check_density("`corrections` need the score")
+        self.free = free_pixels(how.mask, model.shape).to(self.device) if how.mask else None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "steps", "tolerance", "end", "snr")
-        if self.solver not in (*SOLVERS, "dopri5"):
-            raise unknown("solver", self.solver, (*SOLVERS, "dopri5"))
-        if self.control not in ("sample", "batch"):
-            raise unknown("control", self.control, ("sample", "batch"))
-        if not 0 <= self.begin < self.end or self.begin > 1:
-            raise UserError(f"--begin must lie in [0, 1] and before --end, not at {self.begin} for {self.end}")
-        if not 0 <= self.corrections < inf or not isfinite(self.guidance) or self.label < -1:
-            raise UserError("--corrections must be 0 or more, --guidance finite, and --label -1 or a label")
-        if self.corrections and self.solver == "dopri5":
-            raise UserError("--corrections go with fixed steps: take another --solver than dopri5")
-        if self.guidance and self.label < 0:
-            raise UserError("--guidance needs a --label to go towards")
-        if self.interpolate and (self.interpolate < 2 or self.mask):
-            raise UserError("--interpolate needs 2 samples a row or more, and no --mask")
+    def draw(self, rows: range, start: Tensor | None) -> Drawn:
+        """The samples with these numbers, and the gradients of the potential that each took.
 
+        Args:
+            rows: Numbers of the samples.
+            start: Samples to start from, (N, *shape), or None.
+        """
+        how, path = self.how, self.path
+        noise = latent_noise(rows, self.seed, self.model.shape, how.interpolate).to(self.device)
+        begin = torch.tensor(how.begin, device=self.device)
+        if start is None and (how.mask or how.begin):
+            raise UserError("`mask` and `begin` need samples to start from: give `start`")
+        if start is None:
+            x1, x = noise, over(path.s(begin), noise) * noise
+        else:
+            x1 = start.to(self.device)
+            x = path.at(x1, noise, begin) if how.begin < 1 else x1
 
-def field_of(model: Any, how: VAPOSampling) -> Callable[[Tensor, Tensor], Tensor]:
-    """``grad psi(x, t)`` for points (N, *) and times (N,), held at 1 past it: of the label, guided, and blended."""
-    classes = model.config.classes
-    if how.label >= 0 and how.label >= classes:
-        raise UserError(f"--label {how.label} needs a run that was trained with --classes above it, not {classes}")
-    others = list(model.blended)
+        def velocity(x: Tensor, t: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+            v = self.velocity(x, t)
+            if self.free is None:
+                return v
+            known = path.velocity(x1[rows], noise[rows], t) * over((t < 1).to(x), x)
+            return torch.where(self.free, v, known)  # known pixels follow their own path to their values
 
-    def psi(x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        if how.solver == "dopri5":
+            x, cost = dormand_prince(
+                x, velocity, start=how.begin, end=how.end, tolerance=how.tolerance, control=how.control
+            )
+            evaluations = cost.float().mean().item()
+        else:
+            x, evaluations = self._fixed(x, velocity, rows)
+        return Drawn(x if self.free is None else torch.where(self.free, x, x1), evaluations)
+
+    def psi(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """The potential that is followed: guided, and blended with others."""
+        guidance, others = self.how.guidance, self.model.blended
         ours = 1 - sum(share for _, share in others)
-        value = (1 + how.guidance) * model.potential(x, t, label)
-        if how.guidance:
-            value = value - how.guidance * model.potential(x, t)
+        value = (1 + guidance) * self.model.potential(x, t, label)
+        if guidance:
+            value = value - guidance * self.model.potential(x, t)
         for other, share in others:
             value = value + share / ours * other(x, t)
         return ours * value
 
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        label = torch.full((len(x),), how.label, device=x.device) if how.label >= 0 else None
-        return value_and_gradient(psi, x, t.clamp(max=1), label)[1]
+    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """``grad psi(x, t)`` for points (N, *) and times (N,), that of t = 1 past it."""
+        label = torch.full((len(x),), self.how.label, device=x.device) if self.how.label >= 0 else None
+        return value_and_gradient(self.psi, x, t.clamp(max=1), label)[1]
 
-    return velocity
+    def _fixed(self, x: Tensor, velocity: Callable[[Tensor, Tensor], Tensor], rows: range) -> tuple[Tensor, float]:
+        """Steps of one length, each followed by its corrections."""
+        how = self.how
+        assert how.solver != "dopri5"
+        steps = max(1, round(how.steps * (how.end - how.begin)))
+        step_size = (how.end - how.begin) / steps
+
+        def field(x: Tensor, t: float) -> Tensor:
+            return velocity(x, x.new_full((len(x),), how.begin + t))
+
+        if not how.corrections:
+            return flow(x, field, steps=steps, step_size=step_size, solver=how.solver), steps * COST[how.solver]
+        evaluations = 0
+        for k in range(steps):
+            x = SOLVERS[how.solver](x, field, k * step_size, step_size)
+            evaluations += COST[how.solver]
+            t = how.begin + (k + 1) * step_size
+            for j in range(how.corrections if t <= LATEST else 0):
+                z = sample_noise(derive_seed("langevin", self.seed, k, j), rows.start, rows.stop, self.model.shape)
+                moved = self._langevin(x, velocity, t, z.to(x))
+                x = moved if self.free is None else torch.where(self.free, moved, x)
+                evaluations += 1
+        if not x.isfinite().all():
+            raise UserError(f"the samples are no longer finite: try more `steps` than {how.steps}, or a lower `snr`")
+        return x, evaluations
+
+    def _langevin(self, x: Tensor, velocity: Callable[[Tensor, Tensor], Tensor], t: float, z: Tensor) -> Tensor:
+        """A step of annealed Langevin dynamics (Song & Ermon, 2019, arXiv 1907.05600)."""
+        times = x.new_full((len(x),), t)
+        score = self.path.score_from_velocity(velocity(x, times), x, times)
+        size = over(2 * (self.how.snr * self.path.s(times)).square(), x)
+        return x + size * score + (2 * size).sqrt() * z
 
 
-def carry(model: Any, rows: range, seed: int, how: VAPOSampling, start: Tensor | None) -> tuple[Tensor, float]:
-    """The samples with these numbers, and what one cost in gradients of the potential.
+def latent_noise(rows: range, seed: int, shape: tuple[int, ...], row_length: int) -> Tensor:
+    """N(0, I) of the samples with these numbers; or points on great circles between two draws each.
 
     Args:
-        model: Potential, path and shape.
-        rows: Which samples.
-        seed: Of the noise.
-        how: The settings.
-        start: Samples to start from, (N, *shape), or None.
+        rows: Numbers of the samples.
+        seed: Random seed.
+        shape: Of one sample.
+        row_length: Points per great circle; 0: independent draws.
     """
-    path, device = model.path, next(model.parameters()).device
-    noise = _noise(rows, seed, model.shape, how.interpolate).to(device)
-    begin = torch.tensor(how.begin, device=device)
-    if start is None and (how.mask or how.begin):
-        raise UserError("--mask and --begin need samples to start from: give --from")
-    if start is None:
-        x1, x = noise, over(path.s(begin), noise) * noise
-    else:
-        x1 = start.to(device)
-        x = path.at(x1, noise, begin) if how.begin < 1 else x1
-    free = _free(how.mask, model.shape).to(device) if how.mask else None
-    grad_psi = field_of(model, how)
-
-    def velocity(x: Tensor, t: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
-        v = grad_psi(x, t)
-        if free is None:
-            return v
-        known = path.velocity(x1[rows], noise[rows], t) * over((t < 1).to(x), x)
-        return torch.where(free, v, known)  # known pixels follow their own straight way to what is known of them
-
-    if how.solver == "dopri5":
-        x, cost = dormand_prince(
-            x,
-            velocity,
-            start=how.begin,
-            end=how.end,
-            tolerance=how.tolerance,
-            control=how.control,  # type: ignore[arg-type]
-        )
-        evaluations = cost.float().mean().item()
-    else:
-        x, evaluations = _fixed(model, x, velocity, how, rows, seed, free)
-    return (x if free is None else torch.where(free, x, x1)), evaluations
-
-
-def _fixed(
-    model: Any,
-    x: Tensor,
-    velocity: Callable[[Tensor, Tensor], Tensor],
-    how: VAPOSampling,
-    rows: range,
-    seed: int,
-    free: Tensor | None,
-) -> tuple[Tensor, float]:
-    """Steps of one length, each followed by its corrections."""
-    steps = max(1, round(how.steps * (how.end - how.begin)))
-    step_size = (how.end - how.begin) / steps
-    if how.corrections:
-        model.check_density("--corrections need the score")
-
-    def field(x: Tensor, t: float) -> Tensor:
-        return velocity(x, x.new_full((len(x),), how.begin + t))
-
-    if not how.corrections:
-        return flow(x, field, steps=steps, step_size=step_size, solver=how.solver), steps * COST[how.solver]  # type: ignore[arg-type]
-    evaluations = 0
-    for k in range(steps):
-        x = SOLVERS[how.solver](x, field, k * step_size, step_size)
-        evaluations += COST[how.solver]
-        t = how.begin + (k + 1) * step_size
-        for j in range(how.corrections if t <= LATEST else 0):
-            z = sample_noise(derive_seed("langevin", seed, k, j), rows.start, rows.stop, model.shape).to(x)
-            times = x.new_full((len(x),), t)
-            score = model.path.score_from_velocity(velocity(x, times), x, times)
-            size = over(2 * (how.snr * model.path.s(times)).square(), x)
-            moved = x + size * score + (2 * size).sqrt() * z
-            x = moved if free is None else torch.where(free, moved, x)
-            evaluations += 1
-    if not x.isfinite().all():
-        raise UserError(f"the samples are no longer finite: try more --steps than {how.steps}, or a lower --snr")
-    return x, evaluations
-
-
-def _noise(rows: range, seed: int, shape: tuple[int, ...], row_length: int) -> Tensor:
-    """N(0, I) of the samples with these numbers; or points on great circles between two draws each."""
     if not row_length:
         return sample_noise(seed, rows.start, rows.stop, shape)
     first, last = rows.start // row_length, (rows.stop - 1) // row_length
@@ -198,37 +152,3 @@ def _noise(rows: range, seed: int, shape: tuple[int, ...], row_length: int) -> T
     weights = [((1 - share) * angle).sin() / angle.sin(), (share * angle).sin() / angle.sin()]
     unit = weights[0] * a / lengths[0] + weights[1] * b / lengths[1]
     return (unit * (lengths[0] * (1 - share) + lengths[1] * share)).view(-1, *shape)
-
-
-def _free(mask: str, shape: tuple[int, ...]) -> Tensor:
-    """Which pixels are to be drawn, (H, W)."""
-    if len(shape) != 3:
-        raise UserError("--mask is for images")
-    height, width = shape[1:]
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    known = {
-        "left": x < width // 2,
-        "right": x >= width // 2,
-        "top": y < height // 2,
-        "bottom": y >= height // 2,
-        "border": (torch.minimum(x, width - 1 - x) < width // 4) | (torch.minimum(y, height - 1 - y) < height // 4),
-        "checkerboard": (x + y) % 2 == 0,
-    }
-    if mask in known:
-        return ~known[mask]
-    path = Path(mask)
-    if path.suffix.lower() not in (".png", ".npy"):
-        raise unknown("mask", mask, (*PARTS, "FILE.png", "FILE.npy"))
-    try:
-        if path.suffix.lower() == ".png":
-            from PIL import Image
-
-            with Image.open(path, formats=["PNG"]) as image:
-                kept = np.asarray(image.convert("L"))
-        else:
-            kept = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as a mask: {getattr(error, 'strerror', None) or error}") from error
-    if kept.shape != (height, width) or kept.dtype.kind not in "biuf":
-        raise UserError(f"the mask {path} has shape {kept.shape}, and the images {(height, width)}")
-    return torch.from_numpy(kept == 0)
