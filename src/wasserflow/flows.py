@@ -13,7 +13,7 @@ from wasserflow._core.errors import UserError, check_seed, unknown
 from wasserflow._core.points import P, as_points, check_finite, in_kind, is_frame
 from wasserflow.field.base import Field
 
-__all__ = ["SOLVERS", "Diverged", "flow"]
+__all__ = ["SOLVERS", "Diverged", "flow", "stable_step"]
 
 Function = Callable[[Tensor, float], Tensor]
 """``(x, t) -> v``: a field, or a plain function."""
@@ -163,13 +163,19 @@ def _step_sizes(
         return lambda k, x: step_size
     if not isinstance(field, Field):
         raise UserError("a plain function does not say which steps are stable: give `step_size`")
-    stable = field.stable_step(x)
-    if not 0 < stable < float("inf"):
+    stable = stable_step(field, x)
+    return (lambda k, x: field.stable_step(x)) if field.adaptive else lambda k, x: stable
+
+
+def stable_step(field: Field, x: Tensor) -> float:
+    """The field's stable step at particles (N, *), or a `UserError` if it is no step size."""
+    size = field.stable_step(x)
+    if not 0 < size < float("inf"):
         raise UserError(
             "these points suggest no step size: they coincide, or lie so far apart that squares overflow; bring them "
             "to another scale or give `step_size`"
         )
-    return (lambda k, x: field.stable_step(x)) if field.adaptive else lambda k, x: stable
+    return size
 
 
 def _beside(

@@ -28,7 +28,9 @@ def points(here):
 
 
 def energy(words):
-    return [float(line.split("energy")[1]) for line in words.splitlines() if line.startswith("step ")]
+    return [
+        float(line.split("energy")[1]) for line in words.splitlines() if line.startswith("step ") and "energy" in line
+    ]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_toys_weights_batches_and_noise(done, points):
     done("flow", *points, "--field", "energy", "--weights", "w.npy", "--out", "c.npy", "--steps", "400")
     assert np.load("c.npy")[:, 0].mean() > 3.2
     done("flow", *points, "--field", "sliced", "--batch", "50", "--out", "c.npy")
-    done("flow", *points, "--noise", "1", "--bandwidth", "0.5,1,2", "--out", "c.npy")
+    done("flow", *points, "--field", "mmd", "--noise", "1", "--bandwidth", "0.5,1,2", "--out", "c.npy")
     done("flow", "--source", "normal", "--target", "ring", "--out", "c.parquet", "-n", "100", *QUICK)
 
 
@@ -168,7 +170,20 @@ def test_points_around_zero_stay_as_they_are_to_the_bit(done, points):
     done("flow", *points, "--steps", "1", "--step-size", "1e-30", "--out", "c.npy")
     np.testing.assert_array_equal(np.load("c.npy"), np.load("a.npy"))
     np.save("b.npy", np.load("b.npy") + 4e7)
-    words = ["--source", "normal", "--target", "b.npy", "--kernel", "linear", "--steps", "1", "--step-size", "0.5"]
+    words = [
+        "--source",
+        "normal",
+        "--target",
+        "b.npy",
+        "--field",
+        "mmd",
+        "--kernel",
+        "linear",
+        "--steps",
+        "1",
+        "--step-size",
+        "0.5",
+    ]
     done("flow", *words, "--out", "c.npy")
     np.testing.assert_allclose(np.load("c.npy"), 2e7, atol=10)
 
@@ -223,24 +238,30 @@ def test_same_seed_same_points(done, points):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--field", "mdm"], "--field"),
-        (["--kernel", "gaus"], "--kernel"),
-        (["--bandwidth", "medain"], "Did you mean median"),
-        (["--bandwidth", "-1"], "positive"),
-        (["--bandwidth", "1,2", "--kernel", "laplace"], "one bandwidth"),
-        (["--bandwidth", "1", "--kernel", "rq"], "no bandwidth"),
-        (["--field", "energy", "--kernel", "rq"], "its own kernel"),
-        (["--field", "ratio", "--kernel", "rq"], "no kernel"),
-        (["--field", "ratio", "--weights", "b.npy"], "leave --weights out"),
+        (["--field", "mdm"], "Did you mean mmd"),
+        (["--field", "mmd", "--kernel", "gaus"], "Did you mean gaussian"),
+        (["--field", "mmd", "--bandwidth", "medain"], "Did you mean median"),
+        (["--field", "mmd", "--bandwidth", "-1"], "positive"),
+        (["--field", "mmd", "--bandwidth", "1,2", "--kernel", "laplace"], "one bandwidth"),
+        (["--field", "mmd", "--bandwidth", "1", "--kernel", "rq"], "rq has no --bandwidth: leave it out"),
+        (
+            ["--field", "energy", "--kernel", "rq"],
+            "--kernel is for the field mmd, kale, drmmd, svgd, ksd, not for energy",
+        ),
+        (["--field", "ratio", "--kernel", "rq"], "--kernel is for the field mmd"),
+        (
+            ["--field", "ratio", "--weights", "b.npy"],
+            "--weights is for the field energy, sliced, mmd, kale, drmmd, not for ratio: leave",
+        ),
         (["--field", "ratio", "--divergence", "jefreys"], "Did you mean jeffreys"),
         (["--field", "ratio", "--source", "digits", "--target", "digits"], "points, not images"),
         (["--field", "energy", "--r", "2"], "0 < r < 2"),
-        (["--field", "sliced", "--r", "1.5"], "--field energy"),
-        (["--r", "1.5"], "--kernel energy"),
-        (["--divergence", "js"], "--field ratio"),
-        (["--field", "energy", "--lam", "0.1"], "--field kale and drmmd"),
-        (["--field", "kale", "--adaptive"], "--field drmmd"),
-        (["--field", "drmmd", "--slices", "8"], "--field sliced"),
+        (["--field", "sliced", "--r", "1.5"], "--r is for the field energy"),
+        (["--field", "mmd", "--r", "1.5"], "take one of: energy"),
+        (["--divergence", "js"], "--divergence is for the field ratio"),
+        (["--field", "energy", "--lam", "0.1"], "--lam is for the field kale, drmmd"),
+        (["--field", "kale", "--adaptive"], "--adaptive is for the field drmmd"),
+        (["--field", "drmmd", "--slices", "8"], "--slices is for the field sliced"),
         (["--field", "svgd", "--target", "ring", "--standardise", "True"], "leave it out"),
         (["--source", "digits", "--target", "digits", "--standardise", "True"], "leave it out"),
         (["--field", "sliced", "--slices", "0"], "at least one slice"),
@@ -257,7 +278,7 @@ def test_same_seed_same_points(done, points):
         (["--source", "wide.npy"], "must be alike"),
         (["--source", "single.npy"], "single point"),
         (["--target", "single.npy"], "single point"),
-        (["--target", "enormous.npy"], "no step size"),
+        (["--target", "enormous.npy", "--field", "mmd"], "no step size"),
         (["--target", "enormous.npy", "--field", "ratio"], "no step size"),
         (["--target", "missing.npy"], "no such file"),
         (["--target", "rign"], "Did you mean ring"),
@@ -305,7 +326,20 @@ def test_bad_files(refused, points):
 
 
 def test_a_flow_that_diverges_keeps_its_best_particles(run, points):
-    words = ["flow", *points, "--kernel", "linear", "--step-size", "3", "--steps", "5000", "--out", "c.npy"]
+    words = [
+        "flow",
+        *points,
+        "--field",
+        "mmd",
+        "--kernel",
+        "linear",
+        "--step-size",
+        "3",
+        "--steps",
+        "5000",
+        "--out",
+        "c.npy",
+    ]
     said = run(*words)
     assert said.code == 2
     assert "c.npy holds the particles of step 0" in said.err
@@ -326,7 +360,7 @@ def test_an_interrupt_keeps_the_particles(points, monkeypatch, capsys):
         return whole(self, *given)
 
     monkeypatch.setattr(MMDField, "at", at)
-    assert main(["flow", *points, "--out", "c.npy"]) == 130
+    assert main(["flow", *points, "--field", "mmd", "--out", "c.npy"]) == 130
     assert "c.npy holds the particles of step 19" in capsys.readouterr().err
     assert len(np.load("c.npy")) == 200
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from wasserflow._core.errors import UserError, unknown
 from wasserflow.data import read
 from wasserflow.data.dataset import Form
-from wasserflow.data.raw import Raw
+from wasserflow.data.raw import Part, Raw
 from wasserflow.data.toy import TOYS, log_density
 from wasserflow.data.write import check_target, write_samples
 from wasserflow.field.target import Samples
 from wasserflow.metric import energy_distance
-from wasserflow.plot import cloud_frames, draw_samples, image_grid, save_gif
+from wasserflow.plot import captioned, cloud_frames, draw_samples, image_grid, save_gif
 
 __all__ = ["Cloud", "density", "read_clouds"]
 
@@ -35,6 +35,8 @@ COMPARED = 5000
 SHOWN = 10_000
 SOME = 2000
 TILES = 36
+FIGURE_SPACE = "\u2007"
+"""As wide as a digit, so that a counter does not move."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Cloud:
 
     Args:
         particles: float32, (N, *).
-        target: (M, *), in memory or memory-mapped; None where it is known by its score.
+        target: (M, *), in memory or memory-mapped; None if it is given by its score.
         form: How the source looked.
     """
 
@@ -72,23 +74,33 @@ class Cloud:
         every = -(-len(particles) // SHOWN)
         return self.form.to_picture(particles[:TILES] if self.form.is_image else particles[::every])
 
-    def animate(self, clouds: list[Tensor], gif: Path) -> None:
-        """Write the clouds as an animation."""
+    def animate(self, frames: dict[int, Tensor], gif: Path, weights: np.ndarray | None = None) -> None:
+        """Write what was shown after some of the steps as an animation, points over those of the target."""
+        digits = len(str(max(frames)))
+        titles = [f"step {str(k).rjust(digits, FIGURE_SPACE)} of {max(frames)}" for k in frames]
+        clouds = list(frames.values())
         if self.form.is_image:
-            frames = [image_grid(cloud) for cloud in clouds]
-        else:
-            frames = cloud_frames(clouds, around=torch.cat([clouds[0], clouds[-1]]))  # neither end is cut off
-        save_gif(frames, gif)
+            save_gif([captioned(image_grid(cloud), title) for cloud, title in zip(clouds, titles, strict=True)], gif)
+            return
+        target = [] if self.target is None else [self.form.to_picture(self._sketch(weights)[0])]
+        around = torch.cat([clouds[0], clouds[-1], *target])  # no end of the flow is cut off
+        save_gif(cloud_frames(clouds, target[0] if target else None, titles, around), gif)
 
     def report(self, x: Tensor, moved: Tensor, weights: np.ndarray | None = None) -> list[str]:
         """How far the particles began and ended from the target, whose points may be weighted."""
         if self.target is None:
             return []
         x, moved = (p[:: -(-len(p) // COMPARED)].cpu().flatten(1).double() for p in (x, moved))
-        y, shares = Samples(self.target, weights).sketch(x, COMPARED)
+        y, shares = self._sketch(weights, torch.float64)
         before, after = (energy_distance(p, y, shares) for p in (x, moved))
         whose = "target" if weights is None else "weighted target"
         return [f"energy distance to the {whose}: {before:.4g} before, {after:.4g} after (0: none)"]
+
+    def _sketch(self, weights: np.ndarray | None, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """At most 5,000 of the target's points (m, d), evenly, and their weights."""
+        assert self.target is not None
+        like = torch.empty(0, int(np.prod(self.target.shape[1:])), dtype=dtype)
+        return Samples(self.target, weights).sketch(like, COMPARED)
 
 
 def read_clouds(
@@ -98,9 +110,9 @@ def read_clouds(
 
     Args:
         source: As for `wasserflow.data.read`, or ``normal``.
-        target: Likewise; None for a target known by its score.
+        target: Likewise; None for a target given by its score.
         n: Points of a toy, a picture or ``normal``, and the most that are moved; None: 2,000, and all.
-        seed: Of those.
+        seed: Random seed of those.
         standardise: Whether columns are measured in the target's standard deviations; None: those of tables are.
         origin: Whether the field depends on where 0 is: points that are not standardised then stay where they are.
 
@@ -115,46 +127,60 @@ def read_clouds(
     if standardise and (there is None or there.layout != "ND"):
         raise UserError("--standardise is for vectors, and a target that is given as points: leave it out")
     if there is None:
-        form = Form((here.train.x.shape[1],), "ND", here.dtypes, columns=here.columns)
-        if here.layout != "ND":
-            raise UserError("a target known by its score moves vectors, not images")
-        x = _rows(here, n, seed)
-        _check_near(x, here.name)
-        return Cloud(torch.from_numpy(x.astype(np.float32)), None, form)
+        return _scored(here, n, seed)
     if (here.layout == "ND") != (there.layout == "ND") or here.train.x.shape[1:] != there.train.x.shape[1:]:
         raise UserError(
             f"{here.name} has samples of shape {here.train.x.shape[1:]} and {there.name} of shape "
             f"{there.train.x.shape[1:]}: they must be alike"
         )
-    values = _all(there)
     if here.layout != "ND":
         form = Form(tuple(here.train.x.shape[1:]), here.layout, here.dtypes)
-        x, y = (form.to_model(torch.from_numpy(np.array(v, order="C"))) for v in (_rows(here, n, seed), values))
+        x, y = (form.to_model(torch.from_numpy(np.array(v, order="C"))) for v in (_rows(here, n, seed), _all(there)))
         return Cloud(x, y, form)
-    order = there.order(here.columns, here.name)
-    x, mean, std = _rows(here, n, seed), np.zeros(len(order)), np.ones(len(order))
-    scaled = standardise or (standardise is None and here.columns is not None)
-    if scaled:
-        mean, std = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
-        std[std == 0] = 1
-    elif origin or isinstance(values, np.memmap):
-        _check_near(values, there.name)
-    else:
-        mean, spread = _rough(values)
-        mean[np.abs(mean) <= FAR * spread] = 0  # ordinary points stay as they are, to the bit
+    scaled = here.columns is not None if standardise is None else standardise
+    return _vectors(here, there, _rows(here, n, seed), scaled, origin, stays=source == "normal" and scaled)
+
+
+def _scored(here: Raw, n: int | None, seed: int) -> Cloud:
+    """Vectors that move onto a target given by its score."""
+    if here.layout != "ND":
+        raise UserError("a target given by its score moves vectors, not images")
+    x = _rows(here, n, seed)
+    _check_near(x, here.name)
+    form = Form((x.shape[1],), "ND", here.dtypes, columns=here.columns)
+    return Cloud(torch.from_numpy(x.astype(np.float32)), None, form)
+
+
+def _vectors(here: Raw, there: Raw, x: np.ndarray, scaled: bool, origin: bool, stays: bool) -> Cloud:
+    """Vectors x of ``here`` that move onto those of ``there``; ``stays``: x is in model space already."""
+    values, order = _all(there), there.order(here.columns, here.name)
+    mean, std = _space(values, there.name, scaled, origin)
     if scaled or not isinstance(values, np.memmap):
         values = torch.from_numpy(_moved(values, mean, std)[:, order])
     elif order != list(range(len(order))):
         raise UserError("a target in a file has its columns in the source's order")
     mean, std = mean[order], std[order]
-    if source != "normal" or not scaled:
+    if not stays:
         x = _moved(x, mean, std)
     form = Form((x.shape[1],), "ND", here.dtypes, tuple(mean.tolist()), tuple(std.tolist()), here.columns)
     return Cloud(torch.from_numpy(np.ascontiguousarray(x, np.float32)), values, form)
 
 
+def _space(values: np.ndarray, name: str, scaled: bool, origin: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What is subtracted from the columns, and what they are divided by then."""
+    if scaled:
+        std = values.std(0, dtype=np.float64)
+        return values.mean(0, dtype=np.float64), np.where(std == 0, 1, std)
+    mean, one = np.zeros(values.shape[1]), np.ones(values.shape[1])
+    if origin or isinstance(values, np.memmap):
+        _check_near(values, name)
+        return mean, one
+    mean, spread = _rough(values)
+    return np.where(np.abs(mean) <= FAR * spread, 0, mean), one  # ordinary points stay as they are, to the bit
+
+
 def density(words: str) -> Callable[[Tensor], Tensor]:
-    """A target known by its density: a toy's, or ``FILE.py:NAME``.
+    """A target given by its density: a toy's, or ``FILE.py:NAME``.
 
     Raises:
         UserError: If there is no such toy, file or function.
@@ -192,8 +218,6 @@ def _guarded(function: Callable[[Tensor], Tensor], path: str, name: str) -> Call
 
 
 def _normal(there: Raw | None, n: int, seed: int) -> Raw:
-    from wasserflow.data.raw import Part
-
     if there is not None and there.layout != "ND":
         noise = np.random.default_rng(seed).normal(127.5, 64, (n, *there.train.x.shape[1:]))
         return Raw("normal", Part(noise.clip(0, 255).round().astype(np.uint8)), there.layout, there.dtypes)

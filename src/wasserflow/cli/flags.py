@@ -6,14 +6,16 @@ What is not given stays open, because what a setting defaults to depends on the 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar
 
 import docstring_parser
 import tyro
 
 from wasserflow._core.errors import UserError
 from wasserflow._core.settings import Name, groups, leaves
-from wasserflow.training.budget import Budget
+
+if TYPE_CHECKING:
+    from wasserflow.training.budget import Budget
 
 __all__ = ["BudgetFlags", "Device", "about_of", "option", "parse"]
 
@@ -42,8 +44,10 @@ class BudgetFlags:
     cpu_minutes: Minutes = None
     images: Annotated[int | None, option(metavar="N", help_behavior_hint="")] = None
 
-    def budget(self) -> Budget:
+    def budget(self) -> "Budget":
         """The same as the library takes it; raises a `UserError` where nothing is given."""
+        from wasserflow.training.budget import Budget  # commands that do not train load no trainer
+
         return Budget(self.images, self.minutes, self.cpu_minutes)
 
     @property
