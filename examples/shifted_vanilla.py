@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["LOSSES", "main"]
 
 LOSSES: dict[str, dict[str, Any]] = {
-    **{f"vanilla, C = {shift}": {"h": "vanilla", "shift": float(shift)} for shift in (0, 1, 3, 5, 10)},
-    "non-saturating": {"h": "ns"},
+    **{f"vanilla, C = {shift}": {"divergence": "vanilla", "shift": float(shift)} for shift in (0, 1, 3, 5, 10)},
+    "non-saturating": {"divergence": "ns"},
 }
 
 
@@ -104,7 +104,7 @@ def _draw_rates(axes: "Axes") -> None:
 
     d = torch.linspace(-18, 5, 300)  # from where on the left there is room for the legend
     for i, (name, settings) in enumerate(LOSSES.items()):
-        rate = named(settings["h"]).shifted(settings.get("shift", 0.0)).rate(d)
+        rate = named(settings["divergence"]).shifted(settings.get("shift", 0.0)).rate(d)
         own = "shift" in settings
         axes.plot(d, rate, color=colormaps["viridis"](i / 5) if own else "black", ls="-" if own else "--", label=name)
     axes.set_xlabel("d = log p/q (poor samples on the left)")

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from wasserflow.kernel.by_name import KERNELS
+from wasserflow.method import METHODS
 
-TABLES: tuple[dict[str, Any], ...] = (KERNELS,)
+TABLES: tuple[dict[str, Any], ...] = (KERNELS, METHODS)
 PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
 
 
@@ -33,4 +34,4 @@ def test_the_examples_run(tmp_path, monkeypatch):
 
 def test_each_addition_has_one_example():
     sections = [section for section, _ in examples()]
-    assert sections == ["A divergence, or a monotone map", "A kernel"]
+    assert sections == ["A divergence, or a monotone map", "A kernel", "A method"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import wasserflow as wf
 from wasserflow.cli.main import main
 from wasserflow.method import METHODS
 
@@ -58,6 +59,12 @@ def test_links_lead_somewhere(page, link):
     assert target.exists()
     if anchor:
         assert anchor in anchors(target)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name)
+def test_public_names_are_there(page):
+    names = set(re.findall(r"\bwf\.([A-Za-z_]+)", page.read_text()))
+    assert names <= set(wf.__all__)
 
 
 def test_the_metrics_of_the_readme_are_those_of_the_results():
