@@ -13,6 +13,7 @@ what the authors' code does and what most scripts of the field do:
 
 from collections.abc import Callable
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Samples
 
+from wasserflow._core.settings import leaves
 from wasserflow.method import MonoFlow, VGrow
 
 __all__ = ["Images", "PlainMonoFlow", "PlainVGrow", "resnet", "velocity"]
@@ -134,7 +136,7 @@ class _Plain(Generic[Model]):
     """
 
     def __init__(self, model: Model, images: np.ndarray) -> None:
-        c = model.config
+        c = self.config = SimpleNamespace(**leaves(model.config))
         self.model = model
         if c.network == "resnet":
             self.generator, self.logit = resnet(model.shape[0], c.latent, c.width)
@@ -151,14 +153,14 @@ class _Plain(Generic[Model]):
         self.steps = 0
 
     def _optimizer(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
-        c = self.model.config
+        c = self.config
         if c.optimizer == "rmsprop":
             return torch.optim.RMSprop(network.parameters(), lr)
         return torch.optim.Adam(network.parameters(), lr, c.betas)
 
     def learn_ratio(self, q: Tensor) -> float:
         """One step of the logit on a batch of data and as many particles; returns its loss."""
-        c = self.model.config
+        c = self.config
         p = next(iter(DataLoader(self.images, c.batch, shuffle=True)))
         total = loss = softplus(-self.logit(p)).mean() + softplus(self.logit(q)).mean()
         if c.penalty and self.steps % c.penalty_every == 0:
@@ -173,7 +175,7 @@ class _Plain(Generic[Model]):
 
     def fit(self, loss: Tensor) -> float:
         """One step of the generator, and of its average; returns the loss."""
-        c = self.model.config
+        c = self.config
         self.generator_optimizer.zero_grad()
         loss.backward()
         self.generator_optimizer.step()
@@ -191,11 +193,11 @@ class PlainVGrow(_Plain[VGrow]):
 
     def push(self, z: Tensor) -> Tensor:
         """The particles; their graph lives until they are all there."""
-        return torch.cat([self.generator(z_b) for z_b in z.split(self.model.config.batch)]).detach()
+        return torch.cat([self.generator(z_b) for z_b in z.split(self.config.batch)]).detach()
 
     def step(self) -> tuple[float, float]:
         """One outer loop; returns the last losses of the logit and of the fit."""
-        c = self.model.config
+        c = self.config
         ratio_loss = fit_loss = 0.0
         z = torch.randn(c.pool * c.batch, c.latent)
         x = self.push(z)
@@ -215,7 +217,7 @@ class PlainMonoFlow(_Plain[MonoFlow]):
 
     def step(self) -> tuple[float, float]:
         """Returns the losses of the logit and of the generator."""
-        c = self.model.config
+        c = self.config
         x = self.generator(torch.randn(c.batch, c.latent))
         ratio_loss = self.learn_ratio(x.detach())
         return ratio_loss, self.fit(-self.model.map.h(self.logit(x)).mean())

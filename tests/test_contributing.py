@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from wasserflow.field.by_name import FIELDS
 from wasserflow.kernel.by_name import KERNELS
 from wasserflow.method import METHODS
 
-TABLES: tuple[dict[str, Any], ...] = (KERNELS, METHODS)
+TABLES: tuple[dict[str, Any], ...] = (KERNELS, FIELDS, METHODS)
 PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
 
 
@@ -32,6 +33,6 @@ def test_the_examples_run(tmp_path, monkeypatch):
             table.update(before[id(table)])
 
 
-def test_each_addition_has_one_example():
+def test_each_addition_has_its_example():
     sections = [section for section, _ in examples()]
-    assert sections == ["A divergence, or a monotone map", "A kernel", "A method"]
+    assert sections == ["A divergence, or a monotone map", "A kernel", "A field", "A field", "A method"]

@@ -10,11 +10,11 @@ import wasserflow as wf
 example = import_module("shifted_vanilla")
 
 
-def test_the_shift_keeps_poor_fakes_moving():
+def test_the_shift_keeps_poor_samples_moving():
     """The rate at d is sigma(d + C): more than a half as long as d > -C, and below e^{d + C} beyond."""
     d = torch.linspace(-12, 3, 100)
     for settings in example.LOSSES.values():
-        if settings["h"] == "vanilla":
+        if settings["divergence"] == "vanilla":
             shift = settings["shift"]
             rate = example.named("vanilla").shifted(shift).rate(d)
             assert ((rate > 0.5) == (d > -shift)).all()
