@@ -35,4 +35,4 @@ def test_the_examples_run(tmp_path, monkeypatch):
 
 def test_each_addition_has_its_example():
     sections = [section for section, _ in examples()]
-    assert sections == ["A divergence, or a monotone map", "A kernel", "A field", "A field", "A method"]
+    assert sections == ["A divergence, or a monotone map", "A kernel", "A field", "A method"]
