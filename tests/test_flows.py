@@ -154,3 +154,50 @@ def test_bad_noise(arguments):
         flow(torch.zeros(2, 2), MMDField(torch.zeros(2, 2)), steps=1, **arguments)
     with pytest.raises(UserError, match=r"field\.at"):
         flow(torch.zeros(2, 2), lambda x, t: x, steps=1, step_size=0.1, noise=0.1)
+
+
+class Steady(Field):
+    """A field that says its step, which may change."""
+
+    def at(self, particles, t=None):
+        return torch.ones_like
+
+    def stable_step(self, particles):
+        return 0.5 if particles.mean() < 1 else 0.25
+
+
+def test_a_flow_takes_the_stable_step():
+    moved = flow(torch.zeros(2, 2), Steady(), steps=4)
+    torch.testing.assert_close(moved, torch.full((2, 2), 2.0))
+    changing = Steady()
+    changing.adaptive = True
+    torch.testing.assert_close(flow(torch.zeros(2, 2), changing, steps=4), torch.full((2, 2), 1.5))
+
+
+def test_an_adaptive_lambda_takes_its_step_along():
+    """At each step lambda / (2 (1 + lambda) L) with lambda as it is then."""
+    x, y = torch.randn(30, 2, generator=torch.manual_seed(0)), torch.randn(20, 2) + 1
+    fields = [DrMMDField(y, 0.1, Gaussian(1.0), adaptive=True) for _ in range(2)]
+    lams = []
+
+    def size(k):
+        lams.append(fields[1].lam)
+        return 0.5 * lams[-1] / (1 + lams[-1])
+
+    assert torch.equal(flow(x, fields[0], steps=8), flow(x, fields[1], steps=8, step_size=size))
+    assert len(set(lams)) > 3
+
+
+def test_fields_without_a_stable_step_need_one():
+    class Silent(Field):
+        def at(self, particles, t=None):
+            return torch.ones_like
+
+    with pytest.raises(UserError, match="Silent does not say its stable step: give `step_size`"):
+        flow(torch.zeros(2, 2), Silent(), steps=1)
+    with pytest.raises(UserError, match="a plain function does not say which steps are stable: give `step_size`"):
+        flow(torch.zeros(2, 2), lambda x, t: x, steps=1)
+    with pytest.raises(UserError, match="no step size is known to be stable for the kernel Custom"):
+        flow(torch.zeros(2, 2), MMDField(torch.ones(2, 2), lambda x, y: x @ y.T), steps=1)
+    with pytest.raises(UserError, match="suggest no step size"):
+        flow(torch.zeros(2, 2), SlicedField(torch.ones(2, 2)), steps=1)

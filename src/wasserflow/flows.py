@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wasserflow._core.errors import UserError, check_seed, unknown
-from wasserflow._core.points import P, as_points, check_finite, in_kind, is_frame
+from wasserflow._core.points import P, Points, as_points, check_finite, in_kind, is_frame
 from wasserflow.field.base import Field
 
 __all__ = ["SOLVERS", "Diverged", "flow", "stable_step"]
@@ -129,7 +129,7 @@ def flow(
     return in_kind(particles, x)
 
 
-def _particles(x: P) -> Tensor:
+def _particles(x: Points) -> Tensor:
     """The particles as a tensor that can move."""
     if not (isinstance(x, Tensor | np.ndarray) or is_frame(x)):
         raise UserError(f"particles must be a float32 or float64 tensor, array or DataFrame, not {type(x).__name__}")

@@ -1,16 +1,29 @@
 """``wasserflow flow``: clouds, tables, images and pictures in, the same form out; mistakes in one sentence."""
 
 import errno
+import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 from pyarrow import csv
 
+import wasserflow as wf
 from wasserflow.cli import main
+from wasserflow.cli.flow import DEFAULT, SETTINGS
+from wasserflow.cli.moving import Moving
+from wasserflow.cli.threads import SET_BY_USER, threads_for
 from wasserflow.data import load
+from wasserflow.field import make_field
+from wasserflow.field.by_name import FIELDS
+from wasserflow.kernel.bandwidth import RULES
+from wasserflow.kernel.by_name import KERNELS
+from wasserflow.plot import cloud_frames
 
 RNG = np.random.default_rng(0)
 QUICK = ["--steps", "60"]
@@ -98,7 +111,8 @@ def test_two_pictures_morph(done, here):
         getattr(ImageDraw.Draw(picture), shape)((10, 8, 35, 30), fill=0)
         picture.save(f"{name}.png")
     words = ["--source", "disc.png", "--target", "box.png", "--field", "sliced", "-n", "400", *QUICK]
-    done("flow", *words, "--out", "moved.npy", "--gif", "morph.gif")
+    said = done("flow", *words, "--out", "moved.npy", "--gif", "morph.gif")
+    assert said.endswith("400 points -> moved.npy\nanimation of 60 frames -> morph.gif\n")
     with Image.open("morph.gif") as film:
         assert getattr(film, "n_frames", 1) > 20
     moved = np.load("moved.npy")
@@ -371,3 +385,96 @@ def test_a_full_disk_leaves_nothing(refused, points, monkeypatch):
 
     monkeypatch.setattr("wasserflow._core.files._flush", full)
     assert "No space left on device" in refused("flow", *points, "--out", "c.npy")
+
+
+@pytest.mark.parametrize("field", [[], ["mmd"], ["energy"], ["kale"], ["drmmd", "--adaptive"], ["ratio"]])
+def test_python_takes_the_steps_of_the_command(done, points, field):
+    words = ["--field", *field] if field else []
+    done("flow", *points, *words, "--out", "c.npy", "--seed", "3")
+    made = make_field(field[0] if field else DEFAULT, np.load("b.npy"), adaptive=len(field) > 1 or None, seed=3)
+    np.testing.assert_array_equal(wf.flow(np.load("a.npy"), made, steps=60), np.load("c.npy"))
+
+
+def test_python_needs_no_settings_for_the_flow_of_the_command(done, points):
+    done("flow", "--source", "a.npy", "--target", "b.npy", "--field", "mmd", "--out", "c.npy")
+    moved = wf.flow(np.load("a.npy"), wf.MMDField(np.load("b.npy")), steps=500)
+    np.testing.assert_array_equal(moved, np.load("c.npy"))
+
+
+def test_what_was_chosen_is_said(done, points):
+    said = done("flow", *points, "--field", "mmd", "--out", "c.npy").splitlines()[0]
+    assert said.startswith("200 points onto 150: field mmd, kernel Gaussian(bandwidth=")
+    assert "60 steps of " in said
+    assert "(stable)" in said
+    assert "1 thread" in said or "1 of " in said
+    assert f"field {DEFAULT}, 60 steps of 0.2," in done("flow", *points, "--step-size", "0.2", "--out", "c.npy")
+
+
+def test_the_target_lies_behind_the_particles(done, points, monkeypatch):
+    drawn = []
+
+    def frames(clouds, reference=None, titles=None, around=None):
+        drawn.extend([clouds, reference, titles, around])
+        return cloud_frames(clouds, reference, titles, around)
+
+    monkeypatch.setattr("wasserflow.cli.cloud.cloud_frames", frames)
+    done("flow", *points, "--out", "c.npy", "--gif", "c.gif")
+    clouds, reference, titles, around = drawn
+    np.testing.assert_allclose(reference, np.load("b.npy"), atol=1e-6)
+    np.testing.assert_array_equal(clouds[0], np.load("a.npy"))
+    np.testing.assert_array_equal(clouds[-1], np.load("c.npy"))
+    assert (titles[0].replace("\u2007", " "), titles[-1]) == ("step  0 of 60", "step 60 of 60")
+    assert len(around) == 200 + 200 + 150
+
+
+def test_the_help_lists_the_tables_and_the_common_flags_first(done):
+    said = done("flow", "--help")
+    for name in (*FIELDS, *KERNELS, *RULES, "ring", "funnel"):
+        assert name in said
+    assert "None" not in said
+    first, rest = said.split("more options")
+    assert all(flag in first for flag in ("--source", "--target", "--out", "--field", "--steps", "--points", "--gif"))
+    assert all(f"--{name.replace('_', '-')}" in rest for name in SETTINGS)
+
+
+def test_a_flow_loads_no_trainer(here):
+    code = (
+        "import sys; from wasserflow.cli import main;"
+        "code = main('flow --source ring --target two-moons -n 20 --steps 2 --out c.npy'.split());"
+        "loaded = [name for name in sys.modules if name.split('.')[0] in ('accelerate', 'jinja2', 'pandas')"
+        " or name.startswith('wasserflow.training')];"
+        "sys.exit(str(loaded) if loaded or code else 0)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+
+
+def test_threads_follow_the_work_and_the_user(monkeypatch):
+    for name in SET_BY_USER:
+        monkeypatch.delenv(name, raising=False)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with threads_for(1e6) as small:
+            assert torch.get_num_threads() == 1
+        with threads_for(1e12) as large:
+            assert torch.get_num_threads() == 2
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        with threads_for(1e6) as given:
+            assert torch.get_num_threads() == 2
+        assert (small, large, given) == ("1 of 2 threads, as the steps are small", "2 threads", "2 threads")
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_progress_tells_the_time_left(monkeypatch, capsys):
+    monkeypatch.setattr("wasserflow.cli.moving.time.monotonic", itertools.count(0, 8).__next__)
+    told = Moving(100)
+    for k in range(101):
+        told.step(k)
+        if k % 50 == 0:
+            told.look(k, 1.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["step", "0", "energy", "1.5"]
+    assert any("left" in line for line in lines)
+    assert lines[-1].split() == ["step", "100", "0:00", "left", "energy", "1.5"]

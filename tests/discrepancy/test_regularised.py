@@ -104,6 +104,17 @@ def test_far_samples_and_single_precision():
     assert far.ratio.isfinite().all()
 
 
+@pytest.mark.parametrize("kernel", [Gaussian(1.0), Linear()], ids=["dual", "primal"])
+def test_the_stopping_rule_is_relative(kernel):
+    """Samples so close that the value is far below 1: it keeps its digits."""
+    x = cloud(40, 2, 0)
+    for shift in (1e-2, 1e-3, 1e-4):
+        y = x + shift
+        value = kale(x, y, kernel, 0.1).value.item()
+        assert 0 < value < 2 * shift**2
+        assert value == pytest.approx(kale(x, y, kernel, 0.1, tolerance=0.0).value.item(), rel=1e-5)
+
+
 def test_features_of_one_direction_and_a_huge_scale():
     """Rounding makes Newton's matrix indefinite. Across the target's direction w the optimum is mean/lam."""
     w = torch.nn.functional.normalize(cloud(1, 60, 0), dim=1)[0]

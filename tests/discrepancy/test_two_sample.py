@@ -104,3 +104,27 @@ def test_samples_that_mostly_coincide_are_told_apart():
     x, y = np.zeros((2, 200, 2))
     x[:50], y[:50] = RNG.normal(size=(50, 2)) + 3, RNG.normal(size=(50, 2)) - 3
     assert wf.mmd_squared(x, y, permutations=99).p_value == 0.01
+
+
+def test_the_energy_distance_is_one_number():
+    """Of the metrics, of the two-sample test and of the discrepancy: the unbiased squared MMD of -|x - y|."""
+    x, y = torch.from_numpy(X), torch.from_numpy(Y)
+    value = mmd_squared(x, y, kernel.Energy(), unbiased=True).item()
+    assert energy_distance(x, y) == value
+    assert wf.energy_distance(X, Y).value == pytest.approx(value, rel=1e-12)
+
+
+def test_a_sample_meets_itself_in_blocks(monkeypatch):
+    x, y = torch.from_numpy(X), torch.from_numpy(Y)
+    whole = [
+        mmd_squared(x, y, k, unbiased).item()
+        for k in (kernel.Energy(), kernel.Gaussian())
+        for unbiased in (False, True)
+    ]
+    monkeypatch.setattr("wasserflow.discrepancy.mmd.BLOCK", 3)
+    parts = [
+        mmd_squared(x, y, k, unbiased).item()
+        for k in (kernel.Energy(), kernel.Gaussian())
+        for unbiased in (False, True)
+    ]
+    assert parts == pytest.approx(whole, rel=1e-12)

@@ -87,3 +87,27 @@ def test_bound_field_equals_the_field():
     field = RatioField(ratio, named("js"))
     x = torch.randn(7, 2, **F64)
     torch.testing.assert_close(field.at(x, 0.3)(x), field(x, 0.3))
+
+
+def test_binding_freezes_the_weights_of_a_module():
+    """Parameters and buffers changed afterwards, in place and by training, move the field and not the velocity."""
+    net = torch.nn.Sequential(
+        torch.nn.Linear(2, 8), torch.nn.BatchNorm1d(8), torch.nn.SiLU(), torch.nn.Linear(8, 1), torch.nn.Flatten(0)
+    ).eval()
+    field, x = RatioField(net, "js"), torch.randn(6, 2)
+    velocity = field.at(x)
+    before = velocity(x)
+    assert torch.equal(before, field(x))
+    with torch.no_grad():
+        for value in (*net.parameters(), *net.buffers()):
+            value.add_(1)
+    assert torch.equal(velocity(x), before)
+    assert not torch.equal(field(x), before)
+
+
+def test_other_callables_are_used_as_they_are():
+    scale = [1.0]
+    velocity = RatioField(lambda x: scale[0] * x.square().sum(1), "kl").at(torch.zeros(1, 2))
+    before = velocity(torch.ones(1, 2))
+    scale[0] = 2.0
+    torch.testing.assert_close(velocity(torch.ones(1, 2)), 2 * before)

@@ -1,7 +1,6 @@
 """Sets of points, however they come: tensors, NumPy arrays, pandas DataFrames; flattened, checked, in float64."""
 
 import sys
-from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -16,9 +15,15 @@ __all__ = ["Frame", "P", "Points", "as_points", "check_finite", "flat", "in_kind
 class Frame(Protocol):
     """What is used of a pandas DataFrame; pandas itself is never imported."""
 
-    columns: Iterable[Any]
-    index: Any
-    dtypes: Any
+    @property
+    def columns(self) -> Any:
+        """The columns' names."""
+        ...
+
+    @property
+    def index(self) -> Any:
+        """The rows' names."""
+        ...
 
     def to_numpy(self, dtype: Any = ..., copy: bool = ..., na_value: Any = ...) -> np.ndarray:
         """The values as one array."""
@@ -28,7 +33,7 @@ class Frame(Protocol):
 Points = Tensor | np.ndarray | Frame
 """Points (N, *), one per row."""
 
-P = TypeVar("P", Tensor, np.ndarray, Frame)
+P = TypeVar("P", bound=Points)
 """The kind in which points are given and given back."""
 
 COMPLEX = "{} holds complex numbers: give their parts as columns"
@@ -62,7 +67,7 @@ def as_points(given: object, whose: str) -> Tensor:
 def in_kind(points: Tensor, given: P) -> P:
     """Points (N, *) in the kind of the ``given`` ones: a tensor, an array, or a DataFrame with their columns."""
     if isinstance(given, Tensor):
-        return points
+        return points  # type: ignore[return-value]
     values = points.detach().cpu().numpy()
     if not is_frame(given):
         return values  # type: ignore[return-value]

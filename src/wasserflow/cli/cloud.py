@@ -156,7 +156,7 @@ def _vectors(here: Raw, there: Raw, x: np.ndarray, scaled: bool, origin: bool, s
     values, order = _all(there), there.order(here.columns, here.name)
     mean, std = _space(values, there.name, scaled, origin)
     if scaled or not isinstance(values, np.memmap):
-        values = torch.from_numpy(_moved(values, mean, std)[:, order])
+        values = torch.from_numpy(np.ascontiguousarray(_moved(values, mean, std)[:, order]))  # as Python's arrays are
     elif order != list(range(len(order))):
         raise UserError("a target in a file has its columns in the source's order")
     mean, std = mean[order], std[order]
