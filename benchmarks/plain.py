@@ -136,8 +136,8 @@ class _Plain(Generic[Model]):
     def __init__(self, model: Model, images: np.ndarray) -> None:
         c = model.config
         self.model = model
-        if c.network == "resnet":
-            self.generator, self.logit = resnet(model.shape[0], c.latent, c.width)
+        if c.networks.network == "resnet":
+            self.generator, self.logit = resnet(model.shape[0], c.networks.latent, c.networks.width)
         else:
             self.generator, self.logit = deepcopy(model.generator), deepcopy(model.logit)
             for network in (self.generator, self.logit):
@@ -145,26 +145,26 @@ class _Plain(Generic[Model]):
         self.generator.load_state_dict(model.generator.state_dict())
         self.logit.load_state_dict(model.logit.state_dict())
         self.average = deepcopy(self.generator.state_dict())
-        self.generator_optimizer = self._optimizer(self.generator, c.lr_generator)
-        self.logit_optimizer = self._optimizer(self.logit, c.lr_logit)
+        self.generator_optimizer = self._optimizer(self.generator, c.optimiser.lr_generator)
+        self.logit_optimizer = self._optimizer(self.logit, c.optimiser.lr_logit)
         self.images = Images(images)
         self.steps = 0
 
     def _optimizer(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
         c = self.model.config
-        if c.optimizer == "rmsprop":
+        if c.optimiser.optimizer == "rmsprop":
             return torch.optim.RMSprop(network.parameters(), lr)
-        return torch.optim.Adam(network.parameters(), lr, c.betas)
+        return torch.optim.Adam(network.parameters(), lr, c.optimiser.betas)
 
     def learn_ratio(self, q: Tensor) -> float:
         """One step of the logit on a batch of data and as many particles; returns its loss."""
         c = self.model.config
         p = next(iter(DataLoader(self.images, c.batch, shuffle=True)))
         total = loss = softplus(-self.logit(p)).mean() + softplus(self.logit(q)).mean()
-        if c.penalty and self.steps % c.penalty_every == 0:
+        if c.ratio.penalty and self.steps % c.ratio.penalty_every == 0:
             p.requires_grad_()
             (slope,) = torch.autograd.grad(self.logit(p).sum(), p, create_graph=True)
-            total = loss + c.penalty * c.penalty_every * 0.5 * slope.square().flatten(1).sum(1).mean()
+            total = loss + c.ratio.penalty * c.ratio.penalty_every * 0.5 * slope.square().flatten(1).sum(1).mean()
         self.logit_optimizer.zero_grad()
         total.backward()
         self.logit_optimizer.step()
@@ -177,8 +177,8 @@ class _Plain(Generic[Model]):
         self.generator_optimizer.zero_grad()
         loss.backward()
         self.generator_optimizer.step()
-        if c.ema:
-            decay = 0.5 ** (c.batch / c.ema)
+        if c.optimiser.ema:
+            decay = 0.5 ** (c.batch / c.optimiser.ema)
             with torch.no_grad():
                 for name, value in self.generator.state_dict().items():
                     if value.is_floating_point():
@@ -197,14 +197,14 @@ class PlainVGrow(_Plain[VGrow]):
         """One outer loop; returns the last losses of the logit and of the fit."""
         c = self.model.config
         ratio_loss = fit_loss = 0.0
-        z = torch.randn(c.pool * c.batch, c.latent)
+        z = torch.randn(c.flow.pool * c.batch, c.networks.latent)
         x = self.push(z)
-        for _ in range(c.inner_steps):
-            for _ in range(c.ratio_steps):
+        for _ in range(c.flow.inner_steps):
+            for _ in range(c.flow.ratio_steps):
                 ratio_loss = self.learn_ratio(x[torch.randperm(len(x))[: c.batch]])
-            x = x + c.step_size * velocity(self.logit, x, c.batch, self.model.map.rate)
-            x = x.clamp(-1, 1) if c.clamp else x
-        for _ in range(c.fit_epochs[0]):
+            x = x + c.flow.step_size * velocity(self.logit, x, c.batch, self.model.map.rate)
+            x = x.clamp(-1, 1) if c.flow.clamp else x
+        for _ in range(c.flow.fit_epochs[0]):
             for rows in torch.randperm(len(x)).split(c.batch):
                 fit_loss = self.fit(0.5 * (self.generator(z[rows]) - x[rows]).square().flatten(1).sum(1).mean())
         return ratio_loss, fit_loss
@@ -216,6 +216,6 @@ class PlainMonoFlow(_Plain[MonoFlow]):
     def step(self) -> tuple[float, float]:
         """Returns the losses of the logit and of the generator."""
         c = self.model.config
-        x = self.generator(torch.randn(c.batch, c.latent))
+        x = self.generator(torch.randn(c.batch, c.networks.latent))
         ratio_loss = self.learn_ratio(x.detach())
         return ratio_loss, self.fit(-self.model.map.h(self.logit(x)).mean())

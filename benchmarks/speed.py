@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from wasserflow._core.files import whole_or_nothing
 from wasserflow.data import Dataset, load
 from wasserflow.method import Method, MonoFlow, VGrow
 from wasserflow.run.store import machine
+from wasserflow.training.fit import Fits
 from wasserflow.training.trainer import Trainer
 
 __all__ = ["Comparison", "compare", "main", "relative_errors", "settle"]
@@ -100,7 +100,7 @@ def settle(model: VGrow, passes: int = 200) -> None:
     with torch.no_grad():
         for _ in range(passes):
             model.logit.train()(torch.zeros(1, model.shape[0], 8, 8))
-            model.generator.train()(torch.zeros(2, model.config.latent))
+            model.generator.train()(torch.zeros(2, model.config.networks.latent))
 
 
 def relative_errors(model: VGrow, plain: PlainVGrow, n: int) -> dict[str, float]:
@@ -133,7 +133,7 @@ def paper(repeats: int) -> dict[str, Any]:
         raise SystemExit(f"the two implementations do not compute the same: {errors}")
 
     batch = model.config.batch
-    fits, rng = SimpleNamespace(**trainer.fits), trainer.rng
+    fits, rng = Fits(trainer.fits), trainer.rng
     z = model.latents(batch, rng)
     q = model.push(z, batch)
     pool = torch.cat([model.push(model.latents(batch, rng), batch) for _ in range(POOL)])

@@ -73,9 +73,9 @@ def main(
         raise wf.UserError(f"--rows and --columns must be at least 2, not {rows} and {columns}")
     make_folder(out)
     model = _train(cpu_minutes, seed) if run is None else wf.load(run)
-    if not isinstance(model, Pair) or len(model.shape) != 3 or model.config.prior != "normal":
+    if not isinstance(model, Pair) or len(model.shape) != 3 or model.config.networks.prior != "normal":
         raise wf.UserError(f"{run} is no run of vgrow or monoflow on images with --prior normal: give one that is")
-    size = model.config.latent
+    size = model.config.networks.latent
     t = torch.linspace(0, 1, columns)
     many = 500
     a, b = sample_noise(seed, 0, 2 * many, (size,)).split(many)
