@@ -54,8 +54,18 @@ def test_vgrow_in_the_plane():
     config = VGrow.recipe("paper", (2,))
     assert (config.batch, config.flow.pool, config.flow.inner_steps, config.flow.ratio_steps) == (1000, 1, 1, 1)
     assert config.flow.fit_epochs == (1,)
-    assert (config.networks.latent, config.networks.prior, config.networks.network, config.networks.width) == (2, "uniform", "shallow", 256)
-    assert (config.optimiser.optimizer, config.optimiser.lr_logit, config.optimiser.lr_generator, config.optimiser.betas) == ("adam", 1e-3, 1e-3, (0.0, 0.99))
+    assert (config.networks.latent, config.networks.prior, config.networks.network, config.networks.width) == (
+        2,
+        "uniform",
+        "shallow",
+        256,
+    )
+    assert (
+        config.optimiser.optimizer,
+        config.optimiser.lr_logit,
+        config.optimiser.lr_generator,
+        config.optimiser.betas,
+    ) == ("adam", 1e-3, 1e-3, (0.0, 0.99))
     assert (config.ratio.penalty, config.flow.step_size, config.optimiser.halve_lr_at) == (0, 1, ())
     assert 0.5 ** (config.batch / config.optimiser.ema) == pytest.approx(0.99, abs=1e-3)
 
@@ -64,9 +74,25 @@ def test_vgrow_in_the_plane():
 def test_progressive_growing(shape):
     """At 32 pixels: batches of 64, 512 latents, Adam (0, 0.99) at 1e-3, the one-centred penalty, 0.99 per step."""
     config = VGrow.recipe("pg", shape)
-    assert (config.batch, config.networks.latent, config.networks.prior, config.networks.network, config.networks.width) == (64, 512, "normal", "pg", 256)
-    assert (config.flow.pool, config.flow.inner_steps, config.flow.ratio_steps, config.flow.fit_epochs) == (1, 1, 1, (1,))
-    assert (config.optimiser.optimizer, config.optimiser.lr_logit, config.optimiser.lr_generator, config.optimiser.betas) == ("adam", 1e-3, 1e-3, (0.0, 0.99))
+    assert (
+        config.batch,
+        config.networks.latent,
+        config.networks.prior,
+        config.networks.network,
+        config.networks.width,
+    ) == (64, 512, "normal", "pg", 256)
+    assert (config.flow.pool, config.flow.inner_steps, config.flow.ratio_steps, config.flow.fit_epochs) == (
+        1,
+        1,
+        1,
+        (1,),
+    )
+    assert (
+        config.optimiser.optimizer,
+        config.optimiser.lr_logit,
+        config.optimiser.lr_generator,
+        config.optimiser.betas,
+    ) == ("adam", 1e-3, 1e-3, (0.0, 0.99))
     assert (config.ratio.penalty_kind, config.ratio.penalty, config.ratio.penalty_every) == ("one-centred", 1, 1)
     assert (config.flow.step_size, config.flow.clamp, config.optimiser.halve_lr_at) == (1, False, ())
     assert 0.5 ** (config.batch / config.optimiser.ema) == pytest.approx(0.99, abs=1e-3)

@@ -1,6 +1,6 @@
 """The flow of residual maps: its maps are kept, compose, and carry new noise where they carried the pool."""
 
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,6 +14,12 @@ from wasserflow.method import ResidualFlow
 SMALL = {"network": "mlp", "width": 16, "batch": 16, "maps": 3, "map_steps": 2, "ratio_steps": 4, "pool": 2}
 
 
+@dataclass
+class Batch:
+    x: torch.Tensor
+    label: None = None
+
+
 class Data:
     """Points around (2, 0)."""
 
@@ -22,9 +28,12 @@ class Data:
     def __init__(self):
         self.seen, self.rng = 0, torch.Generator().manual_seed(0)
 
-    def next(self):
+    def next(self) -> Batch:
         self.seen += self.batch
-        return SimpleNamespace(x=torch.randn(self.batch, 2, generator=self.rng) + torch.tensor([2.0, 0.0]))
+        return Batch(self.look(self.batch))
+
+    def look(self, n: int) -> torch.Tensor:
+        return torch.randn(n, 2, generator=self.rng) + torch.tensor([2.0, 0.0])
 
 
 class Fit:
@@ -33,15 +42,32 @@ class Fit:
     def __init__(self, network):
         self.optimizer = torch.optim.SGD(network.parameters(), 0.1)
 
-    def minimise(self, loss):
+    def minimise(self, losses):
         self.optimizer.zero_grad()
-        loss.backward(inputs=self.optimizer.param_groups[0]["params"])
+        losses.backward(inputs=self.optimizer.param_groups[0]["params"])
         self.optimizer.step()
+
+
+class Still:
+    """A fit that learns nothing."""
+
+    def minimise(self, losses):
+        pass
+
+
+class Fits:
+    """The fit of the logit, the only network."""
+
+    def __init__(self, fit):
+        self.fit = fit
+
+    def __getattr__(self, name: str) -> Fit:
+        return self.fit
 
 
 def trained(steps, **settings):
     model = ResidualFlow.for_shape((2,), **SMALL | settings)
-    data, fit = Data(), SimpleNamespace(logit=Fit(model.logit))
+    data, fit = Data(), Fits(Fit(model.logit))
     pools = [model.pool.clone()]
     for step in range(steps):
         log = model.step(data, fit, torch.Generator().manual_seed(step))
@@ -98,7 +124,7 @@ def test_a_process_moves_its_own_share_of_the_pool():
     data = Data()
     data.batch = 8
     before = model.pool.clone()
-    model.step(data, SimpleNamespace(logit=Fit(model.logit)), torch.Generator().manual_seed(0))
+    model.step(data, Fits(Fit(model.logit)), torch.Generator().manual_seed(0))
     assert torch.equal(model.pool[16:], before[16:])
     assert not (model.pool[:16] == before[:16]).any()
 
@@ -127,7 +153,7 @@ def test_a_second_pass_goes_on_from_the_kept_maps_with_a_new_pool():
     maps = model.maps.clone()
     data = Data()
     data.seen = 3 * 4 * 16
-    still = SimpleNamespace(logit=SimpleNamespace(minimise=lambda loss: None))
+    still = Fits(Still())
     for step in range(3):
         model.step(data, still, torch.Generator().manual_seed(50 + step))
     assert torch.equal(model.maps, maps)

@@ -52,7 +52,6 @@ Milestones = Annotated[tuple[int, ...], AfterValidator(_growing)]
 """Numbers of images seen at which something changes, in growing order."""
 
 
-
 class Name:
     """Annotates a field that holds a name out of a table, so that its help lists the table.
 

@@ -44,6 +44,6 @@ def _of_methods(command: str) -> str:
     known = {name: list(leaves(method.Sampling())) for name, method in METHODS.items()}
     listed = [f"{name} ({', '.join(settings).replace('_', ' ')})" for name, settings in known.items() if settings]
     return (
-        f"Settings of sampling depend on the run's method: wasserflow {command} RUN --help lists them. Methods that have "
-        f"some: {'; '.join(listed)}."
+        f"Settings of sampling depend on the run's method: wasserflow {command} RUN --help lists them. Methods with "
+        f"such settings: {'; '.join(listed)}."
     )

@@ -143,8 +143,8 @@ def _question_size(model: Method, data: Dataset, on: torch.device, flags: TrainF
         return
     if side > LARGEST and not flags.machine.device:
         raise UserError(
-            f"images of {side} pixels a side are too large for a CPU: give --size {LARGE // 2} or less, or --device cpu "
-            "to train on them all the same"
+            f"images of {side} pixels a side are too large for a CPU: give --size {LARGE // 2} or less, or "
+            "--device cpu to train on them all the same"
         )
     trial = type(model)(model.config, model.shape, model.seed)
     pace = pace_of(Trainer(trial, data, seed=0, device=on, precision=flags.machine.precision))

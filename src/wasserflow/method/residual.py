@@ -186,4 +186,3 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         state = self.logit.state_dict()
         parts = weights.split([state[name].numel() for name in self._names])
         return {name: part.view(state[name].shape) for name, part in zip(self._names, parts, strict=True)}
-

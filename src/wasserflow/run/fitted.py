@@ -59,7 +59,8 @@ def fit(
     """Train a method on data, in one call; without a run folder unless ``out`` names one.
 
     Args:
-        data: A `Dataset`, or anything that `wasserflow.data.load` takes: an array, a tensor, a DataFrame, a name, a path.
+        data: A `Dataset`, or anything that `wasserflow.data.load` takes: an array, a tensor, a DataFrame, a name or a
+            path.
         method: The name of a method, or its class, also of a custom one.
         minutes: Wall time of training.
         cpu_minutes: Process CPU time of training.
