@@ -80,6 +80,11 @@ class Data(Protocol):
         """Samples drawn so far, by all processes."""
         ...
 
+    @property
+    def label(self) -> Tensor | None:
+        """Labels of all training data (M,), where they have them."""
+        ...
+
     def next(self) -> Batch:
         """The next batch."""
         ...
@@ -234,8 +239,8 @@ class Method(nn.Module, ABC, Generic[Settings]):
         """At most ``n`` samples to look at during training, always from the same noise."""
         return self.sample(n)
 
-    def averages(self) -> dict[str, int]:
-        """Networks that have EMA weights, with the half-life of the average in samples seen."""
+    def averages(self, seen: int = 0) -> dict[str, int]:
+        """Networks that have EMA weights, the same throughout, and the half-life in samples after ``seen`` of them."""
         return {}
 
     def lr_factor(self, seen: int) -> float:

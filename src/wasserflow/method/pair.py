@@ -88,7 +88,7 @@ class Pair(RatioMethod[Settings]):
             "generator": self.optimizer(self.generator, c.lr_generator),
         }
 
-    def averages(self) -> dict[str, int]:
+    def averages(self, seen: int = 0) -> dict[str, int]:
         """Networks that have EMA weights, with the half-life of the average in samples seen."""
         return {"generator": self.config.optimiser.ema} if self.config.optimiser.ema else {}
 

@@ -85,8 +85,9 @@ class Trainer:
             log = self.model.step(self.data, Fits(self.fits), self.rng)
         self.progress.images = self.data.seen
         self.progress.steps += 1
-        for average in self.averages.values():
-            average.update(self.data.seen - seen, self.data.seen)
+        for name, half_life in self.model.averages(self.data.seen).items():
+            self.averages[name].half_life = half_life
+            self.averages[name].update(self.data.seen - seen, self.data.seen)
         return log
 
     def tensors(self) -> dict[str, Tensor]:

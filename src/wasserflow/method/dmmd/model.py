@@ -18,9 +18,9 @@ References:
     Deep MMD Gradient Flow without adversarial training (Galashov, De Bortoli and Gretton, 2025), arXiv 2405.06780
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,10 +29,10 @@ from wasserflow._core.errors import UserError
 from wasserflow.discrepancy.kale import kale
 from wasserflow.discrepancy.mmd import Witness, paired_mmd_squared, witness
 from wasserflow.kernel import make_kernel
-from wasserflow.method.base import Drawn, Method
+from wasserflow.method.base import Data, Drawn, Fits, Method
 from wasserflow.method.capability import ComparesWithData, Reference
 from wasserflow.method.dmmd.sampler import Sampler
-from wasserflow.method.dmmd.settings import DMMDConfig, DMMDSampling, recipe
+from wasserflow.method.dmmd.settings import RECIPES, DMMDConfig, DMMDSampling
 from wasserflow.nn import build_encoder
 from wasserflow.nn.unet import UNet
 from wasserflow.path import VariancePreserving, mean_and_deviation, over
@@ -58,12 +58,9 @@ class DMMD(Method[DMMDConfig], ComparesWithData):
 
     Config: ClassVar = DMMDConfig
     Sampling: ClassVar = DMMDSampling
+    recipes: ClassVar = RECIPES
+    watched: ClassVar = ("discrepancy", "slope")
     from_samples: ClassVar = True
-
-    @classmethod
-    def recipe(cls, name: str, shape: Sequence[int]) -> DMMDConfig:
-        """The settings called ``default`` or, for images, ``paper``."""
-        return recipe(name, shape)
 
     def build(self) -> None:
         """Make the features, and the denoiser if one is wanted."""
@@ -95,12 +92,12 @@ class DMMD(Method[DMMDConfig], ComparesWithData):
         c, networks = self.config.optimiser, self.named_children()
         return {name: torch.optim.Adam(net.parameters(), c.lr, c.betas, fused=True) for name, net in networks}
 
-    def averages(self) -> dict[str, int]:
+    def averages(self, seen: int = 0) -> dict[str, int]:
         """Every network has EMA weights."""
         half_life = self.config.optimiser.ema
         return {name: half_life for name, _ in self.named_children()} if half_life else {}
 
-    def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+    def step(self, data: Data, fit: Fits, rng: torch.Generator) -> dict[str, Tensor]:
         """One step of the features on a batch of data, noised to several levels."""
         c = self.config.noise
         if c.standardised and data.seen == 0:
@@ -122,7 +119,7 @@ class DMMD(Method[DMMDConfig], ComparesWithData):
         log = {name: torch.stack(part).sum() for name, part in parts.items()}
         return log | (self.learn_to_denoise(x, fit, rng) if self.config.denoising.denoiser else {})
 
-    def learn_to_denoise(self, x: Tensor, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+    def learn_to_denoise(self, x: Tensor, fit: Fits, rng: torch.Generator) -> dict[str, Tensor]:
         """One step of the denoiser, ``x_t + D(x_t, t)`` towards x at levels up to the highest that it learns."""
         t = self.config.denoising.denoiser_level * torch.rand(len(x), generator=rng, device=x.device)
         x_t = self.noised(x, torch.randn(x.shape, generator=rng, device=x.device), t)

@@ -15,19 +15,19 @@ References:
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from wasserflow._core.autograd import value_and_gradient
 from wasserflow._core.errors import UserError
-from wasserflow.method.base import Drawn, Method
+from wasserflow.method.base import Batch, Data, Drawn, Fits, Method
 from wasserflow.method.capability import GivesLogDensity
 from wasserflow.method.vapo.clipped import ClippedAdam
 from wasserflow.method.vapo.density import check_density, read_density
 from wasserflow.method.vapo.sampler import Sampler
-from wasserflow.method.vapo.settings import VAPOConfig, VAPOSampling, recipe
+from wasserflow.method.vapo.settings import RECIPES, VAPOConfig, VAPOSampling
 from wasserflow.nn.potential import Potential, build_energy
 from wasserflow.nn.unet import SeededDropout
 from wasserflow.path import path_named
@@ -56,6 +56,8 @@ class VAPO(Method[VAPOConfig], GivesLogDensity):
 
     Config: ClassVar = VAPOConfig
     Sampling: ClassVar = VAPOSampling
+    recipes: ClassVar = RECIPES
+    watched: ClassVar = ("potential_loss", "energy_gap")
     from_samples: ClassVar = True
     contrasted: Tensor  # whether a contrastive phase has begun, after which psi is an energy by itself
 
@@ -63,11 +65,6 @@ class VAPO(Method[VAPOConfig], GivesLogDensity):
         super().__init__(config, shape, seed)
         self.register_buffer("contrasted", torch.tensor(False))
         self.blended: list[tuple[Potential, float]] = []
-
-    @classmethod
-    def recipe(cls, name: str, shape: Sequence[int]) -> VAPOConfig:
-        """The settings called ``default``, ``paper-v1``, ``energy-matching`` or, for images, ``paper-tmlr``."""
-        return recipe(name, shape)
 
     def build(self) -> None:
         """Make the path and the potential."""
@@ -89,9 +86,11 @@ class VAPO(Method[VAPOConfig], GivesLogDensity):
             return {"potential": ClippedAdam(weights, c.lr, c.betas, c.clip, by_entry)}
         return {"potential": torch.optim.Adam(weights, c.lr, c.betas, fused=True)}
 
-    def averages(self) -> dict[str, int]:
+    def averages(self, seen: int = 0) -> dict[str, int]:
         """The potential has EMA weights."""
-        half_life = self.config.optimiser.ema
+        phase, half_life = self.config.phase, self.config.optimiser.ema
+        if phase.contrast and phase.contrast_ema and seen > phase.contrast_after:
+            half_life = phase.contrast_ema
         return {"potential": half_life} if half_life else {}
 
     def cost_changes(self) -> tuple[int, ...]:
@@ -104,7 +103,7 @@ class VAPO(Method[VAPOConfig], GivesLogDensity):
         warmup = self.config.optimiser.warmup
         return min(1.0, (seen + self.config.batch) / warmup) if warmup else 1.0
 
-    def step(self, data: Any, fit: Any, rng: torch.Generator) -> dict[str, Tensor]:
+    def step(self, data: Data, fit: Fits, rng: torch.Generator) -> dict[str, Tensor]:
         """One step of the potential along the path."""
         if data.seen == 0:
             self.prepare(data)
@@ -130,7 +129,7 @@ class VAPO(Method[VAPOConfig], GivesLogDensity):
         fit.potential.minimise(chain(losses, more))
         return log
 
-    def prepare(self, data: Any) -> None:
+    def prepare(self, data: Data) -> None:
         """Take the data's mean and variance, and check that there are as many labels as are learned."""
         classes = self.config.energy.classes
         if self.config.energy.preconditioned:
@@ -146,9 +145,9 @@ class VAPO(Method[VAPOConfig], GivesLogDensity):
         chosen = torch.rand(len(x), generator=rng, device=rng.device) < 0.5
         return torch.where(chosen.view(-1, 1, 1, 1), x.flip(3), x)
 
-    def labels(self, batch: Any, rng: torch.Generator) -> Tensor | None:
+    def labels(self, batch: Batch, rng: torch.Generator) -> Tensor | None:
         """The labels of a batch (N,), some left out as -1; None if they are not learned."""
-        if not self.config.energy.classes:
+        if not self.config.energy.classes or batch.label is None:
             return None
         left_out = torch.rand(len(batch.label), generator=rng, device=rng.device) < LABEL_DROP
         return batch.label.long().masked_fill(left_out, -1)
