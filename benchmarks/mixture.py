@@ -1,4 +1,4 @@
-"""Equal mixtures of round Gaussians carried along a path, in closed form: what a learned potential is held against."""
+"""Equal mixtures of round Gaussians carried along a path, in closed form: the reference for a learned potential."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Mixture:
     Args:
         path: From noise to them.
         means: Shape (K, d).
-        sd: Of each Gaussian.
+        sd: Standard deviation of each Gaussian.
     """
 
     path: Path

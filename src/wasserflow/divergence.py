@@ -45,7 +45,7 @@ FLAT = 1e-6
 
 @dataclass(frozen=True)
 class Map:
-    r"""An increasing map ``h`` of the logit, and the f-divergence it comes from, where there is one.
+    r"""An increasing map ``h`` of the logit, and the f-divergence it comes from, if there is one.
 
     Outside ``bounds`` the rate keeps its value at the bound and ``h`` goes on linearly, so that ``h' = rate``
     holds everywhere and nothing overflows.
@@ -230,7 +230,7 @@ def _power(d: Tensor, a: float) -> Tensor:
 
 
 def _mean_power(d: Tensor, a: float) -> Tensor:
-    """``E (e^{a d} - 1) / a``, with ``d`` held where no rate grows any more: one logit cannot outweigh all others."""
+    """``E (e^{a d} - 1) / a``, with ``d`` clamped to the bounds of the rates: one logit cannot outweigh all others."""
     return _power(d.clamp(-D_MAX, D_MAX) if abs(a) >= NOTHING else d, a).mean()
 
 

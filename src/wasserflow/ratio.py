@@ -52,10 +52,10 @@ class RatioLoss:
     """``E_p data(l) + E_q particles(l)``, least at ``l = log p/q``.
 
     Args:
-        name: Its name.
+        name: Name of the loss.
         data: ``-phi(D(l))``, elementwise; falling.
         particles: ``-psi(D(l))``, elementwise, with ``particles' = -e^l data'``.
-        equilibrium: Its value where p = q and l = 0.
+        equilibrium: Value of the loss at p = q and l = 0.
     """
 
     name: str
@@ -132,10 +132,10 @@ def loss_named(name: str) -> RatioLoss:
 
 
 def define_loss(name: str, phi: Scalar, psi: Scalar, critic: Scalar) -> RatioLoss:
-    """Add the loss of a pair (phi, psi) of one's own under a name that ``ratio_loss=`` and a run's record can hold.
+    """Add the loss of a custom pair (phi, psi) under a name that ``ratio_loss=`` and a run's record can hold.
 
     Args:
-        name: Its name; one of an earlier definition is replaced, one of `LOSSES` is not.
+        name: Name of the loss; a loss defined earlier is replaced, one of `LOSSES` is not.
         phi: ``phi(D)``, elementwise and differentiable.
         psi: ``psi(D)``, elementwise and differentiable.
         critic: ``D(l)``, the critic that a logit stands for.

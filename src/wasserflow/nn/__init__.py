@@ -1,4 +1,4 @@
-"""Networks, small and paper-sized; nothing here knows a method.
+"""Networks, small and paper-sized, for any method.
 
 A pair is a **generator** ``G(z): (N, l) -> (N, *shape)`` and a **logit** ``d(x): (N, *shape) -> (N,)``.
 """
@@ -50,7 +50,7 @@ def build_encoder(name: str, shape: Sequence[int], width: int, depth: int) -> nn
 
     Args:
         name: encoder, mlp, or unet: a U-Net, its last map at a quarter of the size, flattened.
-        shape: Of one sample.
+        shape: Shape of one sample.
         width: Channels at the finest size, or units per layer.
         depth: Layers or residual blocks per size, or hidden layers.
 

@@ -1,4 +1,4 @@
-r"""Scalar potentials ``psi(x, t)`` over networks that know the time, of any head.
+r"""Scalar potentials ``psi(x, t)`` over time-conditional networks, with any head.
 
 A head turns a network ``f`` into a number per point:
 
@@ -94,12 +94,12 @@ def build_energy(
     Args:
         network: One of `NETWORKS`.
         head: One of `HEADS`.
-        shape: Of one point.
+        shape: Shape of one point.
         width: Channels at the finest size, or units per layer.
         depth: Layers or residual blocks per size, or hidden layers.
-        scale: What times are multiplied with before they are embedded.
-        classes: How many labels there are.
-        dropout: Of the U-Nets.
+        scale: Factor on times before they are embedded.
+        classes: Number of labels.
+        dropout: Dropout rate of the U-Nets.
 
     Raises:
         UserError: If a name is unknown, or the network does not suit the head or the points.
@@ -144,10 +144,10 @@ class Potential(nn.Module):
 
     Args:
         energy: ``F(x, t, label) -> (N,)``.
-        shape: Of one point.
-        path: How points come about.
-        timed: Whether F knows the time.
-        preconditioned: Whether there is more than F.
+        shape: Shape of one point.
+        path: The path that the points come from.
+        timed: Whether F is time-conditional.
+        preconditioned: Whether the terms beside F are added.
     """
 
     mean: Tensor
@@ -173,9 +173,9 @@ class Potential(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """(N, *shape), times (N,), and labels (N,) with -1 for none, to (N,)."""
-        known = t if self.timed else torch.zeros_like(t)
+        time = t if self.timed else torch.zeros_like(t)
         if not self.preconditioned:
-            return self.energy(x, known, label)
+            return self.energy(x, time, label)
         path, sigma = self.path, self.std
         mu, s, mu_dot, s_dot = path.mu(t), path.s(t), path.mu_dot(t), path.s_dot(t)
         variance = (mu * sigma) ** 2 + s**2
@@ -183,5 +183,5 @@ class Potential(nn.Module):
         beta = sigma * (mu_dot * s - mu * s_dot)
         centred = x - over(mu, x) * self.mean
         along = mu_dot * (self.mean * x).flatten(1).sum(1)
-        energy = self.energy(centred * over(variance.rsqrt(), x), known, label)
+        energy = self.energy(centred * over(variance.rsqrt(), x), time, label)
         return along + alpha / 2 * squared_norm(centred) + beta * energy

@@ -1,4 +1,4 @@
-"""Networks that know the time, ``f(x, t) -> (N, features)`` for points (N, *) and times (N,).
+"""Time-conditional networks, ``f(x, t) -> (N, features)`` for points (N, *) and times (N,).
 
 They are smooth in x, t and their weights: second derivatives of every kind exist, and no layer mixes the points of a
 batch. Features keep the digits of float32 whatever the layers before them compute in.
@@ -20,13 +20,13 @@ PERIOD = 10_000.0
 
 
 class Condition(nn.Module):
-    """What steers a network beside x: an embedding of the time, and of a label where there are classes.
+    """An embedding of the time, and of a label if there are classes, which conditions a network.
 
     Args:
-        size: Of the embedding.
-        scale: What the time is multiplied with before its sinusoids, whose angular frequencies go from 1 to 1/10,000.
-        classes: How many labels there are; each, and no label, has a row of its own.
-        frequencies: How many sines, and as many cosines; by default a quarter of the size.
+        size: Dimension of the embedding.
+        scale: Factor on the time before its sinusoids, whose angular frequencies go from 1 to 1/10,000.
+        classes: Number of labels; each, and no label, has its own row.
+        frequencies: Number of sines, and of cosines; by default a quarter of the size.
     """
 
     frequencies: Tensor
@@ -67,12 +67,12 @@ def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
 
 
 class TimedMLP(nn.Module):
-    """``depth`` hidden layers of ``width`` SiLU units, each steered by the time; the features are the last layer.
+    """``depth`` hidden layers of ``width`` SiLU units, each conditioned on the time; the features are the last layer.
 
     Args:
-        shape: Of one point; it is flattened.
+        shape: Shape of one point; it is flattened.
         width: Units per layer.
-        depth: How many hidden layers.
+        depth: Number of hidden layers.
         scale: As in `Condition`.
         classes: As in `Condition`.
     """
@@ -113,8 +113,9 @@ class Encoder(nn.Module):
         scale: As in `Condition`.
         classes: As in `Condition`.
         energies: Whether the mean squares of the first convolution's maps, at all sizes and weighed by the time, are
-            features too. They see what normalisation takes off, the strength of noise, and their slopes are linear
-            filters of x, as a normal law's are; the other features need long to find those in images of many pixels.
+            features too. They depend on the strength of the noise, which normalisation removes, and their gradients are
+            linear filters of x, as those of a Gaussian's log-density are; the other features need long to learn these
+            for images of many pixels.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""U-Nets that know the time, ``U(x, t)`` with the shape of the images x; smooth, and without batch statistics.
+"""Time-conditional U-Nets, ``U(x, t)`` with the shape of the images x; smooth, and without batch statistics.
 
 Residual blocks with the time as scale and shift, one head of self-attention at some sizes, means over 2x2 blocks on the
 way down and nearest neighbours on the way up, as in "Diffusion Models Beat GANs on Image Synthesis" (Dhariwal & Nichol,
@@ -74,11 +74,11 @@ class UNet(nn.Module):
 
     Args:
         shape: ``(C, H, W)`` of one image.
-        width: The unit of channels.
-        channels: How many times that many channels each size has; the sizes are halved and rounded up.
+        width: Unit of channels.
+        channels: Channels of each size in that unit; the sizes are halved and rounded up.
         blocks: Residual blocks per size on the way down, one more on the way up.
-        attention: Which sizes have attention, counted from 0 for the full one; the smallest always has it once.
-        p: Dropout.
+        attention: Sizes that have attention, counted from 0 for the full one; the smallest always has it once.
+        p: Dropout rate.
         scale: As in `Condition`.
         classes: As in `Condition`.
     """

@@ -58,9 +58,9 @@ def flow_log_likelihood(
         potential: ``psi(x, t, label)``.
         path: Whose noise starts the flow.
         x: Points, (N, *).
-        steps: Of Heun's rule.
-        probes: Of Hutchinson's estimate; None for the exact trace, in D of them.
-        seed: Of the probes, of which point i has its own.
+        steps: Steps of Heun's rule.
+        probes: Probes of Hutchinson's estimate; None for the exact trace, in D of them.
+        seed: Random seed of the probes; point i has its own.
         first: The number of the first point.
         end: Where the points lie; the path's field need not exist at 1.
         label: Labels, (N,).

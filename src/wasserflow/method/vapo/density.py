@@ -1,7 +1,7 @@
 """What can be read off a model's potential: log-densities, likelihoods, psi itself."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,15 +13,13 @@ from wasserflow.potential.density import flow_log_likelihood, log_density
 if TYPE_CHECKING:
     from wasserflow.method.vapo.model import VAPO
 
-__all__ = ["KINDS", "check_density", "read_density"]
+__all__ = ["KINDS", "check_density", "check_readable", "likelihood", "read"]
 
 KINDS = ("density", "likelihood", "potential", "published")
 
 
-def read_density(
-    model: "VAPO", x: Tensor, *, kind: str, time: float, label: int, batch: int, settings: Mapping[str, Any]
-) -> Tensor:
-    """One number per point (N,), as ``VAPO.log_density`` explains."""
+def check_readable(model: "VAPO", x: Tensor, kind: str, time: float, label: int) -> None:
+    """Raise a `UserError` if numbers of this kind cannot be read off the potential at points x (N, *shape)."""
     if kind not in KINDS:
         raise unknown("kind of log-density", kind, KINDS)
     if x.shape[1:] != model.shape:
@@ -32,17 +30,31 @@ def read_density(
         raise UserError(f"`label` {label} needs a run trained with `classes` above it")
     if not 0 < time <= 1 or (kind == "density" and time == 1 and not model.contrasted):
         raise UserError(f"`time` must lie strictly between 0 and 1, not {time}")
-    device = model.potential.std.device
-    found = []
-    for i in range(0, len(x), batch):
-        part = x[i : i + batch].to(device)
-        labels = torch.full((len(part),), label, device=device) if label >= 0 else None
-        if kind == "likelihood":
-            value, _ = flow_log_likelihood(model.potential, model.path, part, first=i, label=labels, **settings)
-        else:
-            value = _read(model, part, kind, time, labels)
+
+
+def read(model: "VAPO", x: Tensor, *, kind: str, time: float, label: int, batch: int) -> Tensor:
+    """The log-density, psi, or the published number of points (N, *shape), as ``VAPO.log_density`` explains."""
+    return torch.cat([_read(model, part, kind, time, labels).cpu() for part, labels in _parts(model, x, label, batch)])
+
+
+def likelihood(
+    model: "VAPO", x: Tensor, *, label: int, batch: int, steps: int, probes: int | None, seed: int
+) -> Tensor:
+    """The log-likelihood of points (N, *shape) under the flow from N(0, I), wherever psi comes from."""
+    found, first = [], 0
+    for part, labels in _parts(model, x, label, batch):
+        value, _ = flow_log_likelihood(
+            model.potential, model.path, part, steps=steps, probes=probes, seed=seed, first=first, label=labels
+        )
         found.append(value.cpu())
+        first += len(part)
     return torch.cat(found)
+
+
+def _parts(model: "VAPO", x: Tensor, label: int, batch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    device = model.potential.std.device
+    for part in x.split(batch):
+        yield part.to(device), torch.full((len(part),), label, device=device) if label >= 0 else None
 
 
 def _read(model: "VAPO", x: Tensor, kind: str, time: float, label: Tensor | None) -> Tensor:
@@ -56,10 +68,7 @@ def _read(model: "VAPO", x: Tensor, kind: str, time: float, label: Tensor | None
 
 
 def check_density(model: "VAPO", what: str) -> None:
-    """Raise a `UserError` if psi is not that of the path's density.
-
-    A likelihood does not need this check: it is that of the flow from N(0, I), wherever psi comes from.
-    """
+    """Raise a `UserError` if psi is not that of the path's density; ``what`` says what needs it."""
     c = model.config
     reasons = {
         "`pairing='ot'`, so its noise depends on the data": c.matching.pairing == "ot",

@@ -25,7 +25,7 @@ from wasserflow._core.errors import UserError
 from wasserflow.method.base import Batch, Data, Drawn, Fits, Method
 from wasserflow.method.capability import GivesLogDensity
 from wasserflow.method.vapo.clipped import ClippedAdam
-from wasserflow.method.vapo.density import check_density, read_density
+from wasserflow.method.vapo.density import check_density, check_readable, likelihood, read
 from wasserflow.method.vapo.sampler import Sampler
 from wasserflow.method.vapo.settings import RECIPES, VAPOConfig, VAPOSampling
 from wasserflow.nn.potential import Potential, build_energy
@@ -204,7 +204,9 @@ class VAPO(Method[VAPOConfig], GivesLogDensity):
         time: float = READ_AT,
         label: int = -1,
         batch: int = 500,
-        **settings: Any,
+        steps: int = 50,
+        probes: int | None = 1,
+        seed: int = 0,
     ) -> Tensor:
         """One number per point, (N,): the higher, the more like the data.
 
@@ -218,12 +220,17 @@ class VAPO(Method[VAPOConfig], GivesLogDensity):
                 the less exact.
             label: Label of the potential; -1 for that without label.
             batch: Points at a time.
-            settings: Of a likelihood: ``steps``, ``probes`` and ``seed``.
+            steps: Steps of a likelihood's solver.
+            probes: Probes of a likelihood's divergence; None for the exact one.
+            seed: Random seed of the probes.
 
         Raises:
             UserError: If the kind cannot be read from the run's potential.
         """
-        return read_density(self, x, kind=kind, time=time, label=label, batch=batch, settings=settings)
+        check_readable(self, x, kind, time, label)
+        if kind == "likelihood":
+            return likelihood(self, x, label=label, batch=batch, steps=steps, probes=probes, seed=seed)
+        return read(self, x, kind=kind, time=time, label=label, batch=batch)
 
     def check_density(self, what: str) -> None:
         """Raise a `UserError` if psi is not that of the path's density; ``what`` says what needs it."""
