@@ -239,8 +239,8 @@ def truth() -> list[dict[str, Any]]:
         for name, settings in TRUTHS.items():
             begun = time.process_time()
             model = VAPO.for_shape((size,), width=128, depth=3, batch=BATCH, **{"time_scale": 100.0, **settings})
-            data = _Data(known, BATCH)
-            fit = SimpleNamespace(potential=_Fit(model.optimizers()["potential"]))
+            data: Any = _Data(known, BATCH)
+            fit: Any = SimpleNamespace(potential=_Fit(model.optimizers()["potential"]))
             optimizer = fit.potential.optimizer
             for step in range(STEPS):
                 for group in optimizer.param_groups:
