@@ -10,8 +10,9 @@ import json
 import statistics
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -107,72 +108,80 @@ def field_loss(potential: Potential, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
     return (energy.network(x, t).view_as(x) - v).square().mean()
 
 
+class Case:
+    """One network with points of a path, and the steps that are timed with it."""
+
+    def __init__(self, name: str) -> None:
+        shape, self.batch, settings = NETWORKS[name]
+        self.potential = VAPO.for_shape(shape, **settings).potential
+        rng = torch.Generator().manual_seed(0)
+        x1, eps = torch.randn(2, self.batch, *shape, generator=rng)
+        self.points = draw(Linear(), x1, eps, torch.rand(self.batch, generator=rng).clamp(0.01, 0.99))
+        for module in self.potential.modules():  # a fresh U-Net's last layers are zero: no engine should profit from it
+            if isinstance(module, nn.Conv2d) and not module.weight.any():
+                nn.init.normal_(module.weight, std=0.05, generator=rng)
+        engines = [engine for engine in ENGINES if engine != "compiled" or name.startswith(COMPILED)]
+        self.steps: dict[str, Step] = {"vector field": self.field, **{one: partial(self.by, one) for one in engines}}
+        self.steps["gradient for a sample"] = lambda: value_and_gradient(self.potential, self.points.x, self.points.t)
+        try:
+            for step in self.steps.values():
+                step()
+        except Exception as error:  # no compiler, or one that cannot take this network
+            if "compiled" not in self.steps:
+                raise
+            print(f"{name}: not compiled ({type(error).__name__})")
+            del self.steps["compiled"]
+
+    def field(self) -> None:
+        """A step of the same network as a vector field."""
+        self.backward([field_loss(self.potential, self.points.x, self.points.t, self.points.v)])
+
+    def by(self, engine: str) -> None:
+        """A step of the potential with this engine."""
+        self.backward(ENGINES[engine](self.potential, self.points, OBJECTIVES["fm"])[1])
+
+    def backward(self, losses: Iterable[Tensor]) -> None:
+        """Fill the gradients of the weights, as the trainer does: none of x."""
+        self.potential.zero_grad(set_to_none=True)
+        for loss in losses:
+            loss.backward(inputs=list(self.potential.parameters()))
+
+    def gradient(self, engine: str) -> Tensor:
+        """The gradient in all weights by this engine."""
+        self.by(engine)
+        return torch.cat([p.grad.flatten() for p in self.potential.parameters() if p.grad is not None])
+
+    def seconds(self, repeats: int) -> dict[str, list[float]]:
+        """Process CPU time of each step, the steps taken in turn, forwards and backwards."""
+        taken: dict[str, list[float]] = {what: [] for what in self.steps}
+        for i in range(repeats):
+            for what in list(self.steps)[:: 1 if i % 2 else -1]:
+                begun = time.process_time()
+                self.steps[what]()
+                taken[what].append(time.process_time() - begun)
+        return taken
+
+
 def cost(repeats: int) -> dict[str, Any]:
     """Time and memory of a step, per network and engine, and of a gradient for sampling."""
     results: dict[str, Any] = {}
-    for name, (shape, batch, settings) in NETWORKS.items():
-        model = VAPO.for_shape(shape, **settings)
-        rng = torch.Generator().manual_seed(0)
-        x1, eps = torch.randn(2, batch, *shape, generator=rng)
-        t = torch.rand(batch, generator=rng).clamp(0.01, 0.99)
-        d = draw(Linear(), x1, eps, t)
-        potential = model.potential
-        for module in potential.modules():  # a fresh U-Net's last layers are zero, which no engine should profit from
-            if isinstance(module, nn.Conv2d) and not module.weight.any():
-                nn.init.normal_(module.weight, std=0.05, generator=rng)
-
-        def clear(potential: Potential = potential) -> None:
-            potential.zero_grad(set_to_none=True)
-
-        def field(potential: Potential = potential, d: Any = d, clear: Step = clear) -> None:
-            clear()
-            field_loss(potential, d.x, d.t, d.v).backward(inputs=list(potential.parameters()))
-
-        def by(engine: str, potential: Potential = potential, d: Any = d, clear: Step = clear) -> Step:
-            def one() -> None:
-                clear()
-                for loss in ENGINES[engine](potential, d, OBJECTIVES["fm"])[1]:
-                    loss.backward(inputs=list(potential.parameters()))  # as the trainer does: none of x
-
-            return one
-
-        engines = [engine for engine in ENGINES if engine != "compiled" or name.startswith(COMPILED)]
-        steps: dict[str, Step] = {"vector field": field, **{engine: by(engine) for engine in engines}}
-        steps["gradient for a sample"] = lambda potential=potential, d=d: value_and_gradient(potential, d.x, d.t)
-        for what, step in list(steps.items()):
-            try:
-                step()
-            except Exception as error:  # no compiler, or one that cannot take this network
-                if what != "compiled":
-                    raise
-                print(f"{name}: not compiled ({type(error).__name__})")
-                del steps[what]
-        seconds: dict[str, list[float]] = {what: [] for what in steps}
-        for i in range(repeats):
-            for what in list(steps)[:: 1 if i % 2 else -1]:
-                begun = time.process_time()
-                steps[what]()
-                seconds[what].append(time.process_time() - begun)
-        by("double-backward")()
-        exact = torch.cat([p.grad.flatten() for p in potential.parameters() if p.grad is not None])
-        rows = {}
+    for name in NETWORKS:
+        case = Case(name)
+        seconds, exact, rows = case.seconds(repeats), case.gradient("double-backward"), {}
         for what, taken in seconds.items():
-            steps[what]()
             row = {
                 "seconds": min(taken),
                 "times_field": statistics.median(a / b for a, b in zip(taken, seconds["vector field"], strict=True)),
-                "images_per_second": batch / min(taken),
+                "images_per_second": case.batch / min(taken),
             }
             if what != "compiled":  # whose buffers no dispatch mode sees
-                row["peak_mb"] = peak_bytes(steps[what]) / 1e6
+                row["peak_mb"] = peak_bytes(case.steps[what]) / 1e6
             if what in ENGINES:
-                steps[what]()
-                found = torch.cat([p.grad.flatten() for p in potential.parameters() if p.grad is not None])
-                row["gradient_error"] = float((found - exact).norm() / exact.norm())
+                row["gradient_error"] = float((case.gradient(what) - exact).norm() / exact.norm())
             rows[what] = row
         results[name] = {
-            "weights": sum(p.numel() for p in potential.parameters()),
-            "batch": batch,
+            "weights": sum(p.numel() for p in case.potential.parameters()),
+            "batch": case.batch,
             "rows": rows,
         }
         print(cost_table({name: results[name]}), flush=True)
