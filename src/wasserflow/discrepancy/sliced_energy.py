@@ -151,6 +151,12 @@ def _middle(projected: Tensor, signed: Tensor) -> Tensor:
     return torch.empty_like(projected).scatter_(-1, order, middle)
 
 
+class _Scratch(threading.local):
+    """Memory that each thread keeps from sort to sort."""
+
+    packed: np.ndarray | None = None
+
+
 class _Sorter:
     """`_middle` for equal weights at the particles alone, four times as fast: a vectorised sort of plain numbers.
 
@@ -174,7 +180,7 @@ class _Sorter:
         # Particle k has `rank` particles and `place - row * size - rank` targets before it, and half of itself.
         self.order = (rank + 0.5) / n + (rank + row * (n + m)) / m
         self.columns = np.arange(n + m)
-        self.local = threading.local()
+        self.local = _Scratch()
 
     def read(self, projected: Tensor, out: Tensor) -> None:
         """Write ``F_x - F_y`` at the particles to (P, n), from projections (P, n + m), the particles' columns first."""
@@ -188,7 +194,7 @@ class _Sorter:
                 list(pool.map(self._sort, *zip(*jobs, strict=True)))
 
     def _sort(self, projected: Tensor, out: Tensor) -> None:
-        if not hasattr(self.local, "packed"):
+        if self.local.packed is None:
             self.local.packed = np.empty((self.rows, self.n + self.m))
         packed = self.local.packed[: len(projected)]
         bits = packed.view(np.int64)
