@@ -18,15 +18,15 @@ from wasserflow._core.errors import UserError, unknown
 __all__ = ["main"]
 
 COMMANDS = {
-    "demo": "train VGrow on real handwritten digits, and draw what it learned (under two minutes)",
+    "demo": "train on real handwritten digits, evaluate, and draw samples (under two minutes)",
     "train": "train a method on a data set, a folder of images, an array or a table",
-    "resume": "go on with a run, to its budget or past it",
+    "resume": "resume a run, optionally with a larger budget",
     "sample": "draw samples from a run",
     "evaluate": "measure how close a run's samples are to held-out data",
-    "density": "log-densities and likelihoods of samples, and how well they tell other data apart",
-    "flow": "carry one cloud of points, table or picture onto another, without training",
+    "density": "log-densities and likelihoods of samples, and detection of other data",
+    "flow": "move one cloud of points, table or picture onto another, without training",
     "plot": "draw a run's curves, samples over training, field and densities",
-    "compare": "hold runs against each other on one HTML page: figures, samples, curves, settings",
+    "compare": "compare runs side by side on one HTML page: metrics, samples, curves, settings",
     "info": "versions, devices, data sets and extras on this machine",
 }
 

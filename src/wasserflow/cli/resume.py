@@ -35,7 +35,8 @@ def run(argv: Sequence[str]) -> None:
     """Resume a run."""
     flags, _ = parse(ResumeFlags, None, argv, "wasserflow resume")
     budget = flags.budget.budget() if flags.budget.given else None
-    with show_progress(Run.open(flags.run).method.watched) as report:
+    run = Run.open(flags.run)
+    with show_progress(run.method.watched, run.form.noun) as report:
         model = resume(flags.run, budget=budget, device=flags.device, save_minutes=flags.save_minutes, report=report)
     if processes().is_main_process:
         print("\n".join([*model.remarks(), f"trained: {flags.run}"]))

@@ -101,7 +101,7 @@ def run(argv: Sequence[str]) -> None:
         return
     if main:
         _question_size(model, data, on, flags)
-    with show_progress(method.watched) as report:
+    with show_progress(method.watched, data.form.noun) as report:
         model = train(
             model,
             data,
