@@ -353,7 +353,7 @@ def test_where_a_run_cannot_go(refused, digits):
     assert "file is a file" in refused(*words, "file")
     assert "file is a file" in refused(*words, "file/below")
     assert "full exists and is not empty: choose another --out" in refused(*words, "full")
-    assert "or go on with it by wasserflow resume run" in refused(*words, digits)
+    assert "or continue it by wasserflow resume run" in refused(*words, digits)
     assert "File name too long" in refused(*words, "x" * 300)
     assert "not empty" in refused(*words, ".")
 

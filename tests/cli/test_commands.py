@@ -45,6 +45,29 @@ def test_help_of_methods(done):
     assert "--shift" in done("train", "monoflow", "--help")
 
 
+@pytest.mark.parametrize("words", [["density"], ["plot"], ["sample"], ["evaluate"], ["resume"], ["train", "vapo"]])
+def test_help_shows_no_python(done, words):
+    assert "None" not in done(*words, "--help")
+
+
+def test_a_budget_is_missed_after_an_unknown_option(refused):
+    said = refused("train", "vgrow", "--data", "digits", "--out", "r", "--minuts", "3")
+    assert "unknown option --minuts. Did you mean --minutes" in said
+    assert "--minutes, --cpu-minutes or --images" in said
+
+
+def test_maps_that_were_never_reached_are_said(done):
+    small = ["--width", "4", "--batch", "16", "--maps", "3", "--ratio-steps", "1", "--device", "cpu"]
+    said = done("train", "residual", "--data", "ring", *small, "--images", "32", "--out", "r")
+    assert "training residual on 45,000 points: cpu, " in said
+    remark = (
+        "2 of 3 maps were reached: samples stop part of the way from noise to data; train longer, or with fewer --maps"
+    )
+    assert f"{remark} --maps" in said
+    assert f"{remark} --maps" in " ".join(done("evaluate", "r", "-n", "50").split())
+    assert "maps were reached" not in done("resume", "r", "--images", "48")
+
+
 def test_info(done, here, monkeypatch):
     monkeypatch.setenv("WASSERFLOW_DATA", str(here))
     said = done("info")

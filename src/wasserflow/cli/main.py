@@ -1,7 +1,6 @@
 """Which command was meant, and what an error looks like: one sentence on stderr and an exit code."""
 
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from importlib.metadata import version
 from types import FrameType
 
 from wasserflow._core.errors import UserError, unknown
+from wasserflow.cli.message import with_flags
 
 __all__ = ["main"]
 
@@ -77,7 +77,7 @@ def _run(words: list[str]) -> int:
             raise unknown("command", words[0], COMMANDS)
         import_module(f"wasserflow.cli.{words[0]}").run(words[1:])
     except UserError as error:
-        return _say(_with_flags(str(error)), 2)
+        return _say(with_flags(str(error)), 2)
     except MemoryError:
         return _say(OUT_OF_MEMORY, 2)
     except KeyboardInterrupt as error:
@@ -134,20 +134,6 @@ def _drop_output() -> None:
 def usage() -> str:
     """The commands, a line each."""
     return USAGE.format(commands="\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items()))
-
-
-def _with_flags(sentence: str) -> str:
-    """A message of the library, whose settings stand in backticks, in words of the command line."""
-
-    def flag(found: re.Match[str]) -> str:
-        name, _, value = found[1].partition("=")
-        if name == "n":
-            return f"-n {value}".rstrip()
-        name = name.replace("_", "-")
-        switch = {"True": f"--{name}", "False": f"--no-{name}"}.get(value)
-        return switch or f"--{name} {value.strip(chr(39))}".rstrip()
-
-    return re.sub(r"`([a-z]\w*(?:=[^`]*)?)`", flag, sentence)
 
 
 def _say(sentence: str, code: int) -> int:
