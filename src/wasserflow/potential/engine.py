@@ -94,7 +94,8 @@ def finite_difference(potential: nn.Module, d: Draw, objective: Objective) -> tu
     evaluations without gradient at a trial step, 0.01 in x and 1e-4 in t, are compared with the slope, which is known,
     and tell how fast the error grows with the step; the step then balances that error against rounding. In float32 the
     gradients in the weights had relative errors of 1e-4 to 2e-3 for MLPs and encoders, fresh or trained, and below 1e-2
-    for trained U-Nets, also with their weights doubled (a fixed step of 0.03 had 0.9 there). Autocast is off, because a difference loses the digits that bfloat16 does not have.
+    for trained U-Nets, also with their weights doubled, where a fixed step of 0.03 had 0.9. Autocast is off, because a
+    difference loses the digits that bfloat16 does not have.
     """
 
     def psi_at(x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
