@@ -34,6 +34,8 @@ from wasserflow.path import Linear
 from wasserflow.potential.engine import ENGINES
 from wasserflow.potential.objective import OBJECTIVES, draw
 from wasserflow.run.store import machine
+from wasserflow.training.fit import Fit, Fits
+from wasserflow.training.processes import processes
 
 __all__ = ["Live", "cost", "main", "truth"]
 
@@ -206,7 +208,7 @@ def cost_table(results: dict[str, Any]) -> str:
 
 class _Data:
     def __init__(self, known: Mixture, batch: int) -> None:
-        self.known, self.batch, self.seen = known, batch, 0
+        self.known, self.batch, self.seen, self.label = known, batch, 0, None
         self.rng = torch.Generator().manual_seed(0)
 
     def look(self, n: int) -> Tensor:
@@ -215,17 +217,6 @@ class _Data:
     def next(self) -> Any:
         self.seen += self.batch
         return SimpleNamespace(x=self.known.sample(self.batch, self.rng), label=None)
-
-
-class _Fit:
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self.optimizer = optimizer
-
-    def minimise(self, losses: Any) -> None:
-        self.optimizer.zero_grad()
-        for loss in losses:
-            loss.backward()
-        self.optimizer.step()
 
 
 TRUTHS = {
@@ -248,13 +239,11 @@ def truth() -> list[dict[str, Any]]:
         for name, settings in TRUTHS.items():
             begun = time.process_time()
             model = VAPO.for_shape((size,), width=128, depth=3, batch=BATCH, **{"time_scale": 100.0, **settings})
-            data: Any = _Data(known, BATCH)
-            fit: Any = SimpleNamespace(potential=_Fit(model.optimizers()["potential"]))
-            optimizer = fit.potential.optimizer
+            data = _Data(known, BATCH)
+            fit = Fit(model.potential, model.optimizers()["potential"], processes())
             for step in range(STEPS):
-                for group in optimizer.param_groups:
-                    group["lr"] = 2e-3 * min(1.0, 2 * (1 - step / STEPS))  # falls over the second half
-                model.step(data, fit, torch.Generator().manual_seed(step))
+                fit.scale_rate(min(1.0, 2 * (1 - step / STEPS)))  # falls over the second half
+                model.step(data, Fits({"potential": fit}), torch.Generator().manual_seed(step))
             row: dict[str, Any] = {"dimensions": size, "objective": name, "times": {}}
             row["cpu_seconds"] = time.process_time() - begun
             for moment in (0.1, 0.3, 0.5, 0.7, 0.9):

@@ -3,8 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import inf
 from numbers import Integral
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
@@ -121,21 +119,6 @@ class Recipe:
     about: str
     images: Callable[[Sequence[int]], Mapping[str, object]] | None = None
     vectors: Callable[[Sequence[int]], Mapping[str, object]] | None = None
-
-
-def positive(config: object, *names: str) -> None:
-    """Raise a `UserError` unless each of these fields of a config is above zero and finite."""
-    for name in names:
-        value = getattr(config, name)
-        if not 0 < value < inf:
-            raise UserError(f"`{name}` must be a finite number above 0, not {value}")
-
-
-def milestones(config: object, name: str) -> None:
-    """Raise a `UserError` unless this field of a config holds growing numbers of images."""
-    value = getattr(config, name)
-    if any(a >= b for a, b in pairwise((0, *value))):
-        raise UserError(f"`{name}` must be growing numbers of images above 0, not {value}")
 
 
 def _check_shape(shape: Sequence[int]) -> None:
