@@ -1,9 +1,9 @@
 """Particle fields beside the obvious alternatives, and how the sliced energy grows to a million points.
 
 ``python -m benchmarks.particles`` takes some five minutes on one core, prints the tables of docs/flows.md, and writes
-``benchmarks/results/particles.json`` and the plot. One process, one thread but for one row, CPU time of the process, by
-turns; peaks of memory are those of a process of their own. Rivals that are not installed are left out
-(``pip install -c constraints.txt '.[benchmark]'``).
+``benchmarks/results/particles.json`` and the plot. One process, one thread but for one row, CPU time of the
+process, interleaved; peaks of memory are each measured in a separate process. Rivals that are not installed are left
+out (``pip install -c constraints.txt '.[benchmark]'``).
 """
 
 import json
@@ -48,7 +48,7 @@ class Flags:
 
     Args:
         repeats: Of every comparison.
-        out: Where the figures go.
+        out: Where the results go.
         plot: Where the plot goes.
         probe: Measure one step in this process and print it; with this the benchmark calls itself.
     """
@@ -60,7 +60,7 @@ class Flags:
 
 
 def cloud(n: int, d: int, seed: int, shift: float = 0.0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Standard normal points, shifted."""
+    """Standard Gaussian points, shifted."""
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=dtype) + shift
 
 
@@ -144,12 +144,12 @@ def growth(repeats: int) -> dict[str, Any]:
         for n in SIZES:
             x, y = cloud(n, d, 0), cloud(n, d, 1, 0.5)
             xi = directions(d, SLICES, np.random.default_rng(0))
-            shadows = (xi @ torch.cat([x[:n], y]).T).numpy()
+            projected = (xi @ torch.cat([x[:n], y]).T).numpy()
             inner = max(1, 100_000 // n)
             seconds, sorts = [], []
             for _ in range(repeats):
                 seconds.append(_timed(lambda x=x, y=y, xi=xi: sliced_velocity(x, x, y, xi), inner) / SLICES)
-                sorts.append(_timed(lambda s=shadows, n=n: (np.sort(s[0, :n]), np.sort(s[0, n:])), 4 * inner))
+                sorts.append(_timed(lambda s=projected, n=n: (np.sort(s[0, :n]), np.sort(s[0, n:])), 4 * inner))
             ratios = np.divide(seconds, sorts)
             rows.append(
                 {
@@ -194,7 +194,7 @@ def accuracy(d: int = 64, n: int = 1000) -> list[dict[str, float]]:
             even = directions(2, count, rng)
             found["plane"].append(relative(sliced_velocity(flat, flat, target, even), exact_plane))
         means = {name: float(np.mean(values)) for name, values in found.items()}
-        rows.append({"slices": count, "law": math.sqrt(d / count), **means})
+        rows.append({"slices": count, "guide": math.sqrt(d / count), **means})
     return rows
 
 
@@ -224,7 +224,7 @@ def peak_mb() -> float:
 
 
 def probes() -> dict[str, dict[str, float]]:
-    """Each in a process of its own."""
+    """Each in a separate process."""
     names = {
         "exact Gaussian field, n = m = 100,000, d = 2": "exact,100000,2,1",
         "sliced energy field, 64 slices, n = m = 1,000,000, d = 2": "sliced,1000000,2,1",
@@ -238,13 +238,13 @@ def probes() -> dict[str, dict[str, float]]:
     }
 
 
-def draw(figures: dict[str, Any], out: Path) -> None:
+def draw(results: dict[str, Any], out: Path) -> None:
     """Growth with n on the left, error with the number of slices on the right."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
-    rows = figures["growth"]["rows"]
+    rows = results["growth"]["rows"]
     for d, colour in ((2, "#1f5fbf"), (64, "#c8531c")):
         own = [row for row in rows if row["d"] == d]
         n = [row["n"] for row in own]
@@ -252,16 +252,16 @@ def draw(figures: dict[str, Any], out: Path) -> None:
     last = own[-1]
     sort = [1e3 * row["numpy_sort_seconds"] for row in own]
     left.loglog(n, sort, "s--", color="#9a9a9a", label="numpy.sort of the same floats")
-    law = np.array([k * math.log(k) for k in n])
-    guide = law / law[-1] * 1e3 * last["seconds_per_slice"]
+    guide = np.array([k * math.log(k) for k in n])
+    guide = guide / guide[-1] * 1e3 * last["seconds_per_slice"]
     left.loglog(n, guide, ":", color="black", lw=1, label="n log n")
     left.set(xlabel="particles = target points, n", ylabel="CPU milliseconds per slice", title="growth")
-    errors = figures["accuracy"]
+    errors = results["accuracy"]
     count = [row["slices"] for row in errors]
     right.loglog(count, [row["independent"] for row in errors], "o-", color="#9a9a9a", label="independent, d = 64")
     right.loglog(count, [row["orthogonal"] for row in errors], "o-", color="#c8531c", label="orthogonal, d = 64")
     right.loglog(count, [row["plane"] for row in errors], "o-", color="#1f5fbf", label="evenly spaced, d = 2")
-    right.loglog(count, [row["law"] for row in errors], ":", color="black", lw=1, label="sqrt(d / slices), d = 64")
+    right.loglog(count, [row["guide"] for row in errors], ":", color="black", lw=1, label="sqrt(d / slices), d = 64")
     right.set(xlabel="slices", ylabel="relative error of the field", title="accuracy")
     for axes in (left, right):
         axes.legend(fontsize=8, frameon=False)
@@ -269,17 +269,17 @@ def draw(figures: dict[str, Any], out: Path) -> None:
     save_figure(figure, out)
 
 
-def tables(figures: dict[str, Any]) -> str:
+def tables(results: dict[str, Any]) -> str:
     """The tables of docs/flows.md."""
     heads = ["n = m = 2048, d = 128", "rival, ms", "wasserflow, ms", "faster by", "over repeats"]
     lines = [markdown_row(heads), markdown_row(["---"] * len(heads))]
-    for name, row in figures["mixtures"].items():
+    for name, row in results["mixtures"].items():
         span = " to ".join(f"{value:.1f}" for value in row["ratio_range"])
         times = [f"{1e3 * row[key]:.0f}" for key in ("plain_seconds", "ours_seconds")]
         lines.append(markdown_row([name, *times, f"{row['ratio']:.1f}", span]))
     heads = ["", "seconds", "CPU seconds", "peak MB", "of these before the step"]
     lines += ["", markdown_row(heads), markdown_row(["---"] * len(heads))]
-    for name, row in figures["probes"].items():
+    for name, row in results["probes"].items():
         cells = [
             f"{row['seconds']:.1f}",
             f"{row['cpu_seconds']:.1f}",
@@ -289,17 +289,17 @@ def tables(figures: dict[str, Any]) -> str:
         lines.append(markdown_row([name, *cells]))
     heads = ["d", "n = m", "ms per slice", "numpy.sort, ms", "ratio", "over repeats"]
     lines += ["", markdown_row(heads), markdown_row(["---"] * len(heads))]
-    for row in figures["growth"]["rows"]:
+    for row in results["growth"]["rows"]:
         slice_, sort = row["seconds_per_slice"], row["numpy_sort_seconds"]
         cells = [str(row["d"]), f"{row['n']:,}", f"{1e3 * slice_:.3g}", f"{1e3 * sort:.3g}", f"{row['ratio']:.1f}"]
         lines.append(markdown_row([*cells, " to ".join(f"{value:.1f}" for value in row["ratio_range"])]))
-    for d, fit in figures["growth"]["fit"].items():
-        n, law = fit["exponent_of_n"], fit["exponent_of_n_log_n"]
-        lines += ["", f"d = {d}: seconds grow like n^{n:.2f}, or (n log n)^{law:.2f}."]
+    for d, fit in results["growth"]["fit"].items():
+        n, with_log = fit["exponent_of_n"], fit["exponent_of_n_log_n"]
+        lines += ["", f"d = {d}: seconds grow like n^{n:.2f}, or (n log n)^{with_log:.2f}."]
     heads = ["slices", "sqrt(64 / slices)", "independent, d = 64", "orthogonal, d = 64", "evenly spaced, d = 2"]
     lines += ["", markdown_row(heads), markdown_row(["---"] * len(heads))]
-    for row in figures["accuracy"]:
-        cells = [f"{row[key]:.3f}" for key in ("law", "independent", "orthogonal")]
+    for row in results["accuracy"]:
+        cells = [f"{row[key]:.3f}" for key in ("guide", "independent", "orthogonal")]
         lines.append(markdown_row([str(row["slices"]), *cells, f"{row['plane']:.1e}"]))
     return "\n".join(lines)
 
@@ -314,7 +314,7 @@ def main() -> None:
     same = errors()
     if max(same.values()) > 1e-6:
         raise SystemExit(f"the implementations do not compute the same: {same}")
-    figures = {
+    results = {
         "command": "python -m benchmarks.particles",
         "date": date.today().isoformat(),
         "commit": commit_id(),
@@ -327,10 +327,10 @@ def main() -> None:
     }
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     with whole_or_nothing(flags.out) as path:
-        path.write_text(json.dumps(figures, indent=1) + "\n")
-    figures = json.loads(flags.out.read_text())
-    draw(figures, flags.plot)
-    print(tables(figures))
+        path.write_text(json.dumps(results, indent=1) + "\n")
+    results = json.loads(flags.out.read_text())
+    draw(results, flags.plot)
+    print(tables(results))
 
 
 if __name__ == "__main__":

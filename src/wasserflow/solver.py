@@ -1,4 +1,4 @@
-"""The ODE ``dx/dt = field(x, t)`` with steps as long as a tolerance allows, every sample at its own pace if wanted."""
+"""The ODE ``dx/dt = field(x, t)`` with steps as long as a tolerance allows, for each sample or for all together."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -46,7 +46,7 @@ def dormand_prince(
         start: The time to start at.
         end: The time to end at, which may lie before it.
         tolerance: Relative and absolute.
-        control: ``sample`` gives every point steps of its own, so that what becomes of it does not depend on the
+        control: ``sample`` chooses each point's steps separately, so that its path does not depend on the
             others; ``batch`` takes one step for all, by the mean error over all.
 
     Returns:
@@ -75,14 +75,14 @@ def dormand_prince(
         error = _rms(_over(step, y) * _sum(ERROR, slopes), torch.maximum(y.abs(), y_new.abs()), tolerance)
         error = _agreed(error.square(), control).sqrt()
         if not error.isfinite().all():
-            raise UserError("the points are no longer finite: the training diverged, or --end lies too far past 1")
+            raise UserError("the points are no longer finite: the training diverged, or `end` is too far above 1")
         kept = rows[error <= 1]
         x[kept], t[kept], k1[kept] = y_new[error <= 1], (at + step)[error <= 1], slopes[-1][error <= 1]
         h[rows] *= (SAFETY * error.clamp(min=1e-10).pow(-0.2)).clamp(LEAST, MOST)
         left = (end - t).abs()
         h = torch.minimum(h, left)
         rows = rows[left[rows] > 1e-6 * abs(end - start)]
-    raise UserError(f"{MOST_STEPS:,} steps do not reach the end: take a larger --tolerance than {tolerance}")
+    raise UserError(f"{MOST_STEPS:,} steps do not reach the end: take a larger `tolerance` than {tolerance}")
 
 
 def _rms(x: Tensor, size: Tensor, tolerance: float) -> Tensor:

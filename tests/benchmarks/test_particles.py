@@ -20,4 +20,4 @@ def test_probe_measures_one_step():
 def test_accuracy_of_more_slices_is_higher():
     rows = particles.accuracy(d=8, n=60)
     assert rows[-1]["orthogonal"] < rows[-1]["independent"] < rows[0]["independent"]
-    torch.testing.assert_close(torch.tensor(rows[0]["law"]), torch.tensor((8 / 16) ** 0.5))
+    torch.testing.assert_close(torch.tensor(rows[0]["guide"]), torch.tensor((8 / 16) ** 0.5))

@@ -106,13 +106,13 @@ def test_far_samples_and_single_precision():
 
 @pytest.mark.parametrize("kernel", [Gaussian(1.0), Linear()], ids=["dual", "primal"])
 def test_the_stopping_rule_is_relative(kernel):
-    """Samples so close that the value is far below 1: it keeps its digits."""
+    """Samples so close that the value is far below 1, where it grows like the square of the shift."""
     x = cloud(40, 2, 0)
-    for shift in (1e-2, 1e-3, 1e-4):
-        y = x + shift
-        value = kale(x, y, kernel, 0.1).value.item()
-        assert 0 < value < 2 * shift**2
-        assert value == pytest.approx(kale(x, y, kernel, 0.1, tolerance=0.0).value.item(), rel=1e-5)
+    values = {shift: kale(x, x + shift, kernel, 0.1).value.item() for shift in (1e-2, 1e-4, 1e-5, 3e-6)}
+    assert all(value == pytest.approx(values[1e-4] * (shift / 1e-4) ** 2, rel=5e-3) for shift, value in values.items())
+    for shift in (1e-2, 1e-4):
+        exact = kale(x, x + shift, kernel, 0.1, tolerance=0.0).value.item()
+        assert values[shift] == pytest.approx(exact, rel=1e-7)
 
 
 def test_features_of_one_direction_and_a_huge_scale():

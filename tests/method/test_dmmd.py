@@ -37,7 +37,7 @@ def sampler(model, batch=500, **settings):
     return Sampler(model, model.Sampling(**settings), batch)
 
 
-class Data:
+class _Data:
     """Points around (1, 1)."""
 
     batch = 16
@@ -47,10 +47,14 @@ class Data:
 
     def next(self):
         self.seen += self.batch
-        return SimpleNamespace(x=points(self.batch, 1.0, seed=self.seen).float())
+        return parts(x=points(self.batch, 1.0, seed=self.seen).float())
 
     def look(self, n):
         return points(n, 1.0).float()
+
+
+parts: Any = SimpleNamespace
+Data: Any = _Data  # stands in for the data of a step
 
 
 class Fit:
@@ -138,8 +142,8 @@ def test_levels_one_after_the_other_are_the_joint_step(settings):
         x = data.next().x.double()
         torch.set_default_dtype(torch.float64)
         try:
-            data = SimpleNamespace(next=lambda x=x: SimpleNamespace(x=x), look=lambda n, x=x: x, seen=0)
-            model.step(data, SimpleNamespace(features=fit), rng)
+            data = parts(next=lambda x=x: parts(x=x), look=lambda n, x=x: x, seen=0)
+            model.step(data, parts(features=fit), rng)
         finally:
             torch.set_default_dtype(torch.float32)
         gradients.append(fit.gradients)
@@ -186,7 +190,7 @@ def test_the_slope_settles_where_the_scale_law_says(weighting, s):
     lam = 0.5
     settings = {"weighting": weighting, "penalty": lam, "feature_penalty": 0.0, "batch": 128, "least_level": 0.98}
     model = make(kernel="linear", **settings | PUBLISHED | {"slope": s})
-    fit, data, rng = SimpleNamespace(features=Fit(model.features, 3e-3)), Data(), torch.Generator()
+    fit, data, rng = parts(features=Fit(model.features, 3e-3)), Data(), torch.Generator()
     data.batch = 128
     logs = [model.step(data, fit, rng.manual_seed(step)) for step in range(250)]
     distance = (points(10_000, 1.0) - points(10_000, seed=1) / 0.3).norm(dim=1).mean().item()
@@ -201,8 +205,8 @@ def test_noise_has_the_datas_mean_and_variance():
     """So that points have them at every level."""
     model, data = make((4,), data=points(800).view(-1, 4).float(), standardised=True), Data()
     data.look = lambda n: torch.randn(n, 4, generator=torch.Generator().manual_seed(0)) * 0.2 + torch.arange(4.0)
-    data.next = lambda: SimpleNamespace(x=data.look(16))
-    model.step(data, SimpleNamespace(features=Fit(model.features)), torch.Generator().manual_seed(0))
+    data.next = lambda: parts(x=data.look(16))
+    model.step(data, parts(features=Fit(model.features)), torch.Generator().manual_seed(0))
     x, eps = data.look(4000), torch.randn(4000, 4, generator=torch.Generator().manual_seed(1))
     for t in (0.3, 1.0):
         x_t = model.noised(x, eps, torch.tensor(t))
@@ -459,7 +463,7 @@ def test_the_denoiser_takes_noise_off():
     """On images of one grey level each, whose mean is nearly all there is to know."""
     greys = torch.linspace(-1, 1, 400).view(400, 1, 1, 1).expand(400, 1, 8, 8)
     model = make((1, 8, 8), data=greys, width=4, denoiser=8, batch=32)
-    fit = SimpleNamespace(denoiser=Fit(model.denoiser, 3e-3))
+    fit = parts(denoiser=Fit(model.denoiser, 3e-3))
     fit.denoiser.minimise = lambda loss, fit=fit.denoiser: Fit.minimise(fit, [loss])
     rng = torch.Generator().manual_seed(0)
     for step in range(60):

@@ -19,7 +19,7 @@ from wasserflow.path import Linear
 SMALL: dict[str, Any] = {"width": 8, "depth": 1, "batch": 16}
 
 
-class Data:
+class _Data:
     """Batches of anything that can be drawn."""
 
     def __init__(self, draw, batch, label=None):
@@ -31,7 +31,11 @@ class Data:
 
     def next(self):
         self.seen += self.batch
-        return SimpleNamespace(x=self.draw(self.batch, self.rng), label=self.label)
+        return parts(x=self.draw(self.batch, self.rng), label=self.label)
+
+
+parts: Any = SimpleNamespace
+Data: Any = _Data  # stands in for the data of a step
 
 
 class Fit:
@@ -46,7 +50,7 @@ class Fit:
 
 
 def trained(model, data, steps):
-    fit = SimpleNamespace(potential=Fit(model.optimizers()["potential"]))
+    fit = parts(potential=Fit(model.optimizers()["potential"]))
     logs = []
     for step in range(steps):
         logs.append(model.step(data, fit, torch.Generator().manual_seed(step)))
@@ -247,7 +251,7 @@ def test_labels_and_guidance():
         model.sample(2, label=2)
     for label in (None, labels):
         with pytest.raises(UserError, match="labels"):
-            VAPO.for_shape((2,), classes=1).step(Data(draw, 8, label), None, torch.Generator())
+            VAPO.for_shape((2,), classes=1).step(Data(draw, 8, label), parts(), torch.Generator())
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_samples_of_a_trained_model_are_not_outside():
     data = load("digits")
     trainer = Trainer(VGrow.for_shape((1, 8, 8), width=16), data, seed=0, device=torch.device("cpu"), precision="fp32")
     before = trainer.sampler().sample(150)
-    loop(trainer, Budget(images=20_000))
+    loop(trainer, Budget(images=10_000))
     assert not said(trainer.sampler().sample(150), data)
     assert said(before, data)
 

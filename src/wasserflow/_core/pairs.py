@@ -8,6 +8,9 @@ from torch import Tensor
 
 __all__ = ["squared_distances", "stripes", "tiles"]
 
+TILE = 2**17
+"""Pairs in a tile on a CPU: 0.5 MB in float32."""
+
 STRIPE = 2**21
 """Pairs in a stripe: 16 MB in float64."""
 
@@ -33,7 +36,7 @@ def _noise(x2: Tensor) -> Tensor:
 
 def tiles(n: int, m: int, device: torch.device | None = None) -> Iterator[tuple[slice, slice]]:
     """Rows and columns that cover an ``n`` x ``m`` matrix in tiles that stay in a cache (or, on a GPU, fill it)."""
-    size = 2**17 if device is None or device.type == "cpu" else 2**26
+    size = TILE if device is None or device.type == "cpu" else 2**26
     height = max(1, min(n, isqrt(size) // 2))
     width = max(1, min(m, size // height))
     height = max(1, min(n, size // width))

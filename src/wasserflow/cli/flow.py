@@ -11,6 +11,7 @@ from torch import Tensor
 from wasserflow._core.device import resolve_device
 from wasserflow._core.errors import UserError, check_seed
 from wasserflow._core.files import whole_or_nothing
+from wasserflow._core.pairs import TILE
 from wasserflow._core.settings import Count, NonNegative, Positive, settings
 from wasserflow.cli.cloud import Cloud, density, read_clouds
 from wasserflow.cli.flags import Device, option, parse
@@ -208,11 +209,12 @@ def _weights(path: Path | None) -> np.ndarray | None:
 
 
 def _operations(flags: FlowFlags, x: Tensor, cloud: Cloud) -> float:
-    """Multiply-adds per step, roughly: all pairs, or the slices of all points."""
+    """Multiply-adds that threads share at a time, roughly: of a tile of pairs, or of the slices of all points."""
     n, d = len(x), x[0].numel()
     m = 0 if cloud.target is None else min(len(cloud.target), flags.more.batch or len(cloud.target))
-    slices = flags.more.slices or default_of("slices")
-    return (slices if "slices" in FIELDS[flags.field].settings else n) * (n + m) * (d + 8)  # type: ignore[operator]
+    if "slices" in FIELDS[flags.field].settings:
+        return int(str(flags.more.slices or default_of("slices"))) * (n + m) * (d + 8)
+    return min(n * (n + m), TILE) * (d + 8)
 
 
 def _chosen(flags: FlowFlags, x: Tensor, cloud: Cloud, field: Field, threads: str) -> str:

@@ -10,18 +10,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 __all__ = ["Moving", "show_moving"]
 
 LINES = 10
-"""Plain lines at most, unless they come slowly."""
+"""Most plain lines, if the steps are fast."""
 
 SLOW = 10.0
-"""Seconds after which a plain line comes in any case."""
+"""Seconds after which a plain line is printed in any case."""
 
 SOON = 5.0
-"""Seconds before which no time left is foretold."""
+"""Seconds of a flow before which no time left is shown."""
 
 
 @contextmanager
 def show_moving(steps: int) -> Iterator["Moving"]:
-    """Progress of a flow of so many steps."""
+    """Progress of a flow with this number of steps."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Moving(steps)

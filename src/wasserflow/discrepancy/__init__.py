@@ -1,1 +1,1 @@
-"""Discrepancies of particles from a target: MMD, energy by slices, KALE, DrMMD, Stein; two-sample tests."""
+"""Discrepancies of particles from a target: MMD, sliced energy, KALE, DrMMD, Stein; two-sample tests."""

@@ -1,12 +1,12 @@
-r"""The energy distance by sorting: random one-dimensional shadows instead of all pairs, O((N + M) log(N + M)) each.
+r"""The energy distance by sorting: random one-dimensional projections instead of all pairs, O((N + M) log(N + M)) each.
 
 The Euclidean distance is a mean over directions xi on the unit sphere, ``|x| = c_d E|xi . x|``, so the witness of the
-MMD with the kernel ``-|x - y|`` is a mean of one-dimensional ones, and there it is known in closed form:
+MMD with the kernel ``-|x - y|`` is a mean of one-dimensional ones, which have a closed form:
 
 .. math:: \nabla w(z) = -2 c_d\, E_\xi \big[ (F_q^\xi - F_p^\xi)(\xi \cdot z)\, \xi \big]
 
-with the distribution functions of the shadows of particles and target, which at a jump take the middle value (a pair of
-equal points has no force between them). They are read off one sort of both shadows together.
+with the distribution functions of the projected particles and target, which at a jump take the middle value (a pair of
+equal points has no force between them). They are read off one sort of both projections together.
 
 The error of P directions is about sqrt(d / P) relative to the field, and half of that for orthogonal ones, which are
 what is drawn here; in the plane they are evenly spaced, which is better still.
@@ -87,10 +87,10 @@ def sliced_velocity(z: Tensor, x: Tensor, y: Tensor, xi: Tensor, weights: Tensor
     if z is x and weights is None and z.device.type == "cpu" and z.dtype == torch.float32:
         sorter = _Sorter(len(x), len(y), len(xi))
         at_once = min(len(xi), max(sorter.rows, PROJECTED))
-        shadows, forces = z.new_empty(at_once, len(x) + len(y)), z.new_empty(at_once, len(x))
+        projected, forces = z.new_empty(at_once, len(x) + len(y)), z.new_empty(at_once, len(x))
         for block in xi.split(at_once):
             there = slice(len(block))
-            sorter.read(_project(block, (x, y), shadows[there]), forces[there])
+            sorter.read(_project(block, (x, y), projected[there]), forces[there])
             total.addmm_(forces[there].T, block)
     else:
         mass = [_equal(x), -(_equal(y) if weights is None else weights)]
@@ -117,9 +117,9 @@ def sliced_energy(x: Tensor, y: Tensor, xi: Tensor, weights: Tensor | None = Non
     signed = torch.cat([_equal(x), -(_equal(y) if weights is None else weights)])
     total = x.new_zeros(())
     for block in xi.to(x).split(max(1, PART // len(signed))):
-        shadows, order = _project(block, (x, y)).sort(-1)
+        projected, order = _project(block, (x, y)).sort(-1)
         gap = signed[order].cumsum(-1)[:, :-1]
-        total += (gap.square() * shadows.diff(dim=-1)).sum()
+        total += (gap.square() * projected.diff(dim=-1)).sum()
     return total * slicing_constant(x.shape[1]) / len(xi)
 
 
@@ -136,9 +136,9 @@ def _equal(x: Tensor) -> Tensor:
     return x.new_full((len(x),), 1 / len(x))
 
 
-def _middle(shadows: Tensor, signed: Tensor) -> Tensor:
-    """``F_x - F_y`` at every point of every shadow (P, S), in the middle of its jump; any weights, any device."""
-    values, order = shadows.sort(-1)
+def _middle(projected: Tensor, signed: Tensor) -> Tensor:
+    """``F_x - F_y`` at every point of every projection (P, S), in the middle of its jump; any weights, any device."""
+    values, order = projected.sort(-1)
     after = wide(signed)[order].cumsum(-1)
     before = after - signed[order]
     place = torch.arange(values.shape[1], device=values.device).expand_as(order)
@@ -147,8 +147,14 @@ def _middle(shadows: Tensor, signed: Tensor) -> Tensor:
     starts = torch.nn.functional.pad(jump, (1, 0), value=True)
     first = torch.where(starts, place, 0).cummax(-1).values
     last = torch.where(ends, place, values.shape[1] - 1).flip(-1).cummin(-1).values.flip(-1)
-    middle = ((before.gather(-1, first) + after.gather(-1, last)) / 2).to(shadows.dtype)
-    return torch.empty_like(shadows).scatter_(-1, order, middle)
+    middle = ((before.gather(-1, first) + after.gather(-1, last)) / 2).to(projected.dtype)
+    return torch.empty_like(projected).scatter_(-1, order, middle)
+
+
+class _Scratch(threading.local):
+    """Memory that each thread keeps from sort to sort."""
+
+    packed: np.ndarray | None = None
 
 
 class _Sorter:
@@ -161,24 +167,24 @@ class _Sorter:
     Args:
         n: Number of particles.
         m: Number of target points.
-        slices: How many shadows there will be.
+        slices: Number of projections.
     """
 
     def __init__(self, n: int, m: int, slices: int) -> None:
         if n + m >= 2**29:
             raise UserError(f"{n:,} particles and {m:,} target points are too many for one sort: give a batch")
         self.n, self.m = n, m
-        self.rows = max(1, min(slices, PART // (n + m)))  # shadows sorted at a time
+        self.rows = max(1, min(slices, PART // (n + m)))  # projections sorted at a time
         row, rank = np.divmod(np.arange(self.rows * n), n)
         self.target = row * n  # where a particle's force goes, less its column
         # Particle k has `rank` particles and `place - row * size - rank` targets before it, and half of itself.
         self.order = (rank + 0.5) / n + (rank + row * (n + m)) / m
         self.columns = np.arange(n + m)
-        self.local = threading.local()
+        self.local = _Scratch()
 
-    def read(self, shadows: Tensor, out: Tensor) -> None:
-        """Write ``F_x - F_y`` at the particles to (P, n), from shadows (P, n + m), the particles' columns first."""
-        jobs = list(zip(shadows.split(self.rows), out.split(self.rows), strict=True))
+    def read(self, projected: Tensor, out: Tensor) -> None:
+        """Write ``F_x - F_y`` at the particles to (P, n), from projections (P, n + m), the particles' columns first."""
+        jobs = list(zip(projected.split(self.rows), out.split(self.rows), strict=True))
         workers = min(torch.get_num_threads(), len(jobs))
         if workers == 1:
             for job in jobs:
@@ -187,12 +193,12 @@ class _Sorter:
             with ThreadPoolExecutor(workers) as pool:
                 list(pool.map(self._sort, *zip(*jobs, strict=True)))
 
-    def _sort(self, shadows: Tensor, out: Tensor) -> None:
-        if not hasattr(self.local, "packed"):
+    def _sort(self, projected: Tensor, out: Tensor) -> None:
+        if self.local.packed is None:
             self.local.packed = np.empty((self.rows, self.n + self.m))
-        packed = self.local.packed[: len(shadows)]
+        packed = self.local.packed[: len(projected)]
         bits = packed.view(np.int64)
-        np.add(shadows.numpy(), 0.0, out=packed)  # -0 + 0 = 0
+        np.add(projected.numpy(), 0.0, out=packed)  # -0 + 0 = 0
         np.bitwise_or(bits, self.columns, out=bits)
         packed.sort(-1)
         start, seen, packed = 0, 0, packed.ravel()
@@ -219,7 +225,7 @@ class _Sorter:
         out = out.view(-1).scatter_(0, torch.from_numpy(goal), torch.from_numpy(force).float())
         bits &= ~INDEX
         same = packed[1:] == packed[:-1]
-        same[self.n + self.m - 1 :: self.n + self.m] = False  # the last of a shadow and the first of the next
+        same[self.n + self.m - 1 :: self.n + self.m] = False  # the last of a projection and the first of the next
         tied = np.flatnonzero(same)
         if len(tied):
             self._settle_ties(out.numpy(), tied, column, start)
@@ -244,7 +250,7 @@ class _Sorter:
         # Below zero larger bits are smaller numbers: there the target's points come first.
         below = column[first[some]] > column[last[some]]
         head = np.where(below, last[some] + 1 - held[some], first[some])  # its first particle
-        own = out[row[some] + column[head]]  # in the middle of its own jump, as if nothing were tied
+        own = out[row[some] + column[head]]  # in the middle of its own jump, without ties
         half = (last - first + 1 - held)[some] / (2 * self.m)
         forces = np.zeros(len(first), np.float32)
         forces[some] = own + (held[some] - 1) / (2 * self.n) + np.where(below, half, -half)

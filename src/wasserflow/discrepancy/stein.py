@@ -20,12 +20,12 @@ Density = Callable[[Tensor], Tensor]
 
 
 def score_of(target: Density, x: Tensor) -> Tensor:
-    """The score at points (N, d), with shape (N, d): of a function that gives it, or by autograd of a log density.
+    """The score at points (N, d), with shape (N, d): of a function that gives it, or by autograd from a log density.
 
     Raises:
-        UserError: If the function gives neither, or numbers that are not finite; or if x requires a gradient and none
-            can be had of the score. That a score is constant cannot be told from one that has lost its graph: no law on
-            R^d has one, and who wants it adds ``0 * x``, or gives the log density.
+        UserError: If the function gives neither, or numbers that are not finite; or if x requires a gradient and the
+            score has no graph. A constant score looks the same; no distribution on R^d has one: return ``c + 0 * x``,
+            or give the log density.
     """
     graph = x.requires_grad
     with torch.enable_grad():

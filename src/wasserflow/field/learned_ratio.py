@@ -21,7 +21,7 @@ STEP = 0.005
 """Stable step for a target of variance 1: the classifier must keep up with the particles."""
 
 DRAWN = 1000
-"""Points of which the step size is computed, where a function draws the target."""
+"""Points from which the step size is computed if a function draws the target."""
 
 
 class LearnedRatioField(Field):

@@ -67,6 +67,6 @@ class RadialMixture(Radial):
 
 
 def mix(*parts: tuple[float, Kernel]) -> Kernel:
-    """The sum of the kernels, each times its factor; radial where all of them are."""
+    """The sum of the kernels, each times its factor; radial if all of them are."""
     radial = [(c, kernel) for c, kernel in parts if isinstance(kernel, Radial)]
     return RadialMixture(*radial) if len(radial) == len(parts) else Mixture(*parts)

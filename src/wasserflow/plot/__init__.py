@@ -2,11 +2,11 @@
 
 from wasserflow.plot.animation import evenly, save_gif
 from wasserflow.plot.curves import curves, overlaid
+from wasserflow.plot.energies import energy_paths, histograms, potentials
 from wasserflow.plot.figure import limits, save_figure
 from wasserflow.plot.grid import image_grid, save_grid, save_image
 from wasserflow.plot.marginal import MOST_COLUMNS, marginals
 from wasserflow.plot.plane import densities, field, kernel_density, paths
-from wasserflow.plot.potential import energy_paths, histograms, potentials
 from wasserflow.plot.samples import draw_samples
 from wasserflow.plot.scatter import cloud_frames, save_scatter
 from wasserflow.plot.strip import captioned, strip, top_row

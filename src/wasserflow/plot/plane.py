@@ -34,7 +34,7 @@ def paths(
     period: tuple[str, str] | None = None,
     names: Sequence[str] | None = None,
 ) -> "Figure":
-    """Samples of the same noise over training: a line per sample through the moments, the later the darker.
+    """Samples of the same noise over training: a line per sample through the moments; later is darker.
 
     Args:
         moments: Samples at T moments of training, shape ``(T, N, 2)``; ``moments[:, i]`` is the path of sample i.
@@ -60,7 +60,7 @@ def paths(
     first, last = (f" ({when})" for when in period) if period else ("", "")
     axes.scatter(*drawn[0].T, s=12, c="white", edgecolors="black", linewidths=0.6, zorder=3, label="first" + first)
     axes.scatter(*drawn[-1].T, s=18, c=SAMPLES, edgecolors="white", linewidths=0.5, zorder=4, label="last" + last)
-    tidy(axes, f"{drawn.shape[1]} samples over training, the later the darker")
+    tidy(axes, f"{drawn.shape[1]} samples over training; later is darker")
     figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False, columnspacing=1)
     return figure
 

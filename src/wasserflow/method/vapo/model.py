@@ -25,7 +25,7 @@ from wasserflow._core.errors import UserError
 from wasserflow.method.base import Batch, Data, Drawn, Fits, Method
 from wasserflow.method.capability import GivesLogDensity
 from wasserflow.method.vapo.clipped import ClippedAdam
-from wasserflow.method.vapo.density import check_density, check_readable, likelihood, read
+from wasserflow.method.vapo.readout import check_density, check_readable, likelihood, read
 from wasserflow.method.vapo.sampler import Sampler
 from wasserflow.method.vapo.settings import RECIPES, VAPOConfig, VAPOSampling
 from wasserflow.nn.potential import Potential, build_energy
