@@ -51,7 +51,7 @@ RNG = np.random.default_rng(0)
         ([*TRAIN, "--data", ""], "unknown data set ''"),
         ([*TRAIN, "--data", "no/x.npy"], "no such file or folder"),
         ([*VGROW, "--divergence", "jefreys"], "unknown divergence or map 'jefreys'. Did you mean jeffreys?"),
-        ([*DIGITS, "--h", "nss"], "unknown divergence or map 'nss'. Did you mean ns?"),
+        ([*DIGITS, "--divergence", "nss"], "unknown divergence or map 'nss'. Did you mean ns?"),
         ([*DIGITS, "--network", "strded"], "unknown network 'strded'. Did you mean strided?"),
         ([*DIGITS, "--recipe", "papr"], "unknown recipe"),
         ([*DIGITS, "--precision", "fp16"], "--precision"),
@@ -353,7 +353,7 @@ def test_where_a_run_cannot_go(refused, digits):
     assert "file is a file" in refused(*words, "file")
     assert "file is a file" in refused(*words, "file/below")
     assert "full exists and is not empty: choose another --out" in refused(*words, "full")
-    assert "or go on with it by wasserflow resume run" in refused(*words, digits)
+    assert "or continue it by wasserflow resume run" in refused(*words, digits)
     assert "File name too long" in refused(*words, "x" * 300)
     assert "not empty" in refused(*words, ".")
 
@@ -567,7 +567,7 @@ def test_a_training_that_diverges_at_once(refused, words):
 
 def test_a_training_that_diverges_later(run, digits):
     config = json.loads((digits / "config.json").read_text())
-    config["config"]["lr_logit"] = 1e30
+    config["config"]["optimiser"]["lr_logit"] = 1e30
     (digits / "config.json").write_text(json.dumps(config))
     before = load_latest(digits / "checkpoint")[1].images
     said = run("resume", digits, "--images", "9999", "--save-minutes", "1e-9")
@@ -743,11 +743,11 @@ def test_python_raises_the_same_sentences(runs):
     with pytest.raises(wf.UserError, match="there is no device 'cuda:99' here"):
         wf.train(model, "digits", budget=budget, out="r", device="cuda:99")
 
-    class Mine(wf.MonoFlow):
+    class MonoFlow(wf.MonoFlow):
         pass
 
-    with pytest.raises(wf.UserError, match="a Mine cannot be trained"):
-        wf.train(Mine(model.config, model.shape), "digits", budget=budget, out="r")
+    with pytest.raises(wf.UserError, match="the name 'monoflow' is taken by another method"):
+        wf.train(MonoFlow(model.config, model.shape), "digits", budget=budget, out="r")
     assert not Path("r").exists()
 
 

@@ -41,8 +41,31 @@ def test_help(done, command):
 def test_help_of_methods(done):
     assert "vgrow" in (methods := done("train", "--help"))
     assert "monoflow" in methods
-    assert "kl, js, logd, jeffreys" in " ".join(done("train", "vgrow", "--help").split())
+    assert {"kl", "js", "logd", "jeffreys"} <= set(re.findall(r"[\w-]+", done("train", "vgrow", "--help")))
     assert "--shift" in done("train", "monoflow", "--help")
+
+
+@pytest.mark.parametrize("words", [["density"], ["plot"], ["sample"], ["evaluate"], ["resume"], ["train", "vapo"]])
+def test_help_shows_no_python(done, words):
+    assert "None" not in done(*words, "--help")
+
+
+def test_a_budget_is_missed_after_an_unknown_option(refused):
+    said = refused("train", "vgrow", "--data", "digits", "--out", "r", "--minuts", "3")
+    assert "unknown option --minuts. Did you mean --minutes" in said
+    assert "--minutes, --cpu-minutes or --images" in said
+
+
+def test_maps_that_were_never_reached_are_said(done):
+    small = ["--width", "4", "--batch", "16", "--maps", "3", "--ratio-steps", "1", "--device", "cpu"]
+    said = done("train", "residual", "--data", "ring", *small, "--images", "32", "--out", "r")
+    assert "training residual on 45,000 points: cpu, " in said
+    remark = (
+        "2 of 3 maps were reached: samples stop part of the way from noise to data; train longer, or with fewer --maps"
+    )
+    assert f"{remark} --maps" in said
+    assert f"{remark} --maps" in " ".join(done("evaluate", "r", "-n", "50").split())
+    assert "maps were reached" not in done("resume", "r", "--images", "48")
 
 
 def test_info(done, here, monkeypatch):
@@ -112,7 +135,8 @@ def test_points_are_drawn_in_the_units_of_the_data(done, monkeypatch):
 def test_paper_recipe(done):
     done("train", "vgrow", "--data", "ring", "--recipe", "paper", "--batch", "50", "--images", "50", "--out", "r")
     settings = json.loads(Path("r/config.json").read_text())["config"]
-    assert (settings["network"], settings["prior"], settings["batch"]) == ("shallow", "uniform", 50)
+    networks = settings["networks"]
+    assert (networks["network"], networks["prior"], settings["batch"]) == ("shallow", "uniform", 50)
 
 
 @pytest.mark.parametrize("recipe", ["ept", "pg"])
@@ -329,7 +353,7 @@ def test_two_processes(here):
 
 def test_images_come_back_in_their_own_form(done, runs):
     said = done("sample", runs / "digits", "-n", "12", "--out", "x.npy", "--seed", "4")
-    assert "12 samples -> x.npy: averaged weights at 320 images, seed 4" in said
+    assert "12 samples -> x.npy: EMA weights at 320 images, seed 4" in said
     array = np.load("x.npy")
     assert (array.dtype, array.shape) == (np.uint8, (12, 8, 8))
     assert np.array_equal(array, wf.sample(runs / "digits", 12, seed=4))

@@ -188,7 +188,9 @@ def _check_names(kind: Any, record: object, name: str) -> None:
 def _sentence(kind: Any, error: ValidationError) -> UserError:
     """The first of the errors, in the words of all our messages."""
     first = error.errors()[0]
-    place = [part for part in first["loc"] if isinstance(part, str)]
+    loc, names = first["loc"], [field.name for field in dataclasses.fields(kind)]
+    by_position = [names[loc[0]]] if loc and isinstance(loc[0], int) else []
+    place = [part for part in loc if isinstance(part, str)] or by_position
     name, value = place[-1] if place else "the record", first["input"]
     annotation = _annotation(kind, name)
     if annotation is None:

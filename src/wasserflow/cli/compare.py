@@ -13,9 +13,9 @@ __all__ = ["run"]
 
 @dataclass(frozen=True)
 class CompareFlags:
-    """Hold runs against each other on one HTML page: their figures, samples, curves, and settings that differ.
+    """Compare runs side by side on one HTML page: their metrics, samples, curves, and the settings that differ.
 
-    The figures are those that wasserflow evaluate has stored; nothing is computed anew.
+    The metrics are those that wasserflow evaluate has stored; nothing is computed again.
 
     Args:
         runs: The runs' folders.

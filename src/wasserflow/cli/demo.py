@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> None:
     name, method = next(iter(METHODS.items()))
     model = method.for_shape(data.form.shape, seed=flags.seed)
     print(f"{name} on {len(data.train):,} handwritten digits for {60 * MINUTES:.0f} seconds")
-    with show_progress(method.watched) as report:
+    with show_progress(method.watched, data.form.noun) as report:
         train(model, data, budget=Budget(minutes=MINUTES), out=flags.out, seed=flags.seed, report=report)
     draw_samples(model.sample(100, seed=flags.seed), flags.out / "samples.png")
     frames = [Image.open(path).reduce(2) for path in sorted((flags.out / "samples").glob("*.png"))]

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from wasserflow._core.errors import UserError
 from wasserflow._core.files import whole_or_nothing
+from wasserflow.cli.flags import Device, option
 from wasserflow.potential.density import READ_AT
 from wasserflow.run.density import bits_per_dim, detect
 from wasserflow.run.store import Run
@@ -23,45 +24,45 @@ __all__ = ["run"]
 
 @dataclass(frozen=True)
 class DensityFlags:
-    """How likely a run's potential finds samples, and how well that tells other data apart.
+    """Log-densities and likelihoods of samples under a run's model, and how well they tell other data apart.
 
     Args:
-        run: The folder of a run that learned a potential (vapo).
+        run: The folder of a run whose method learns a potential.
         data: A named set, or a file or folder of the data's own form; by default the run's test split.
-        against: Other data to tell them from; prints the AUROC beside those of |x|^2 and of a constant, and stores
-            them in the run's detection.json.
-        out: A .csv or .npy file for the scores of --data, one a row.
-        kind: density (log-density of slightly blurred data, up to one constant, in one evaluation), likelihood
-            (normalised, of the flow, with bits per dimension; as costly as samples), potential (psi as it is), or
+        against: Other data to detect; prints the AUROC beside those of |x|^2 and of a constant, and stores them in
+            the run's detection.json.
+        out: A .csv or .npy file for the values of --data, one a row.
+        kind: density (log-density of slightly blurred data, up to a constant, in one evaluation), likelihood (normalised
+            log-likelihood of the flow, with bits per dimension; as costly as samples), potential (psi itself), or
             published (log(4 psi - |x|^2) at t = 1, from the code of the second paper).
-        time: When the potential is asked, between 0 and 1: the later, the less blurred a density, and the less exact.
-        label: Of a run with --classes; -1 for all of them.
-        n: The first so many samples of each set.
-        steps: Of Heun's rule, of a likelihood.
-        probes: Random directions that estimate the divergence, of a likelihood.
-        seed: Of those directions.
-        device: cpu, cuda, cuda:1, mps; by default the best one here.
+        time: Time at which the potential is evaluated, between 0 and 1: later blurs less and errs more.
+        label: Class label, for runs with --classes; -1 for all classes.
+        n: Use only the first N samples of each set.
+        steps: Steps of Heun's rule, for a likelihood.
+        probes: Random directions that estimate the divergence, for a likelihood.
+        seed: Random seed of those directions.
+        device: cpu, cuda, cuda:1 or mps.
     """
 
     run: tyro.conf.Positional[Path]
-    data: str | None = None
-    against: tuple[str, ...] = ()
-    out: Path | None = None
+    data: Annotated[str | None, option(metavar="DATA", help_behavior_hint="")] = None
+    against: Annotated[tuple[str, ...], option(metavar="DATA ...", help_behavior_hint="")] = ()
+    out: Annotated[Path | None, option(metavar="PATH", help_behavior_hint="")] = None
     kind: Literal["density", "likelihood", "potential", "published"] = "density"
     time: float = READ_AT
     label: int = -1
-    n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
+    n: Annotated[int | None, option(aliases=["-n"], metavar="N", help_behavior_hint="")] = None
     steps: int = 50
     probes: int = 1
     seed: int = 0
-    device: str | None = None
+    device: Device = None
 
 
 def run(argv: Sequence[str]) -> None:
-    """Score samples."""
+    """Print log-densities."""
     flags = tyro.cli(DensityFlags, args=argv, prog="wasserflow density")
     if flags.out and flags.out.suffix.lower() not in (".csv", ".npy"):
-        raise UserError(f"cannot write scores to {flags.out}: give a .csv or .npy file")
+        raise UserError(f"cannot write values to {flags.out}: give a .csv or .npy file")
     if min(flags.steps, flags.probes) < 1:
         raise UserError(f"--steps and --probes must be at least 1, not {flags.steps} and {flags.probes}")
     more: dict[str, Any] = {}
@@ -85,7 +86,7 @@ def run(argv: Sequence[str]) -> None:
         print(f"{name}: mean {values.mean():.6g}, standard deviation {values.std():.4g}, of {len(values):,} samples")
     if flags.out:
         _write(flags.out, columns)
-        print(f"scores -> {flags.out}")
+        print(f"values -> {flags.out}")
     if found:
         _print_detections(found)
         file = flags.run / "detection.json"
@@ -105,7 +106,7 @@ def _write(path: Path, columns: dict[str, np.ndarray]) -> None:
 
 
 def _print_detections(found: Sequence[Any]) -> None:
-    table = Table(title="AUROC: how often one of the data has a higher score than one of the others")
+    table = Table(title="AUROC: probability that a sample of the data outscores one of the others")
     table.add_column("against")
     for name in found[0].auroc:
         table.add_column(name, justify="right")

@@ -33,7 +33,7 @@ class Pace:
 
 def estimate(trainer: Trainer, source: str, budget: Budget) -> None:
     """Print the resolved settings, and images/s, hours and memory from a few timed steps of each part of a schedule."""
-    model, device = trainer.model, trainer.rng.device
+    model, device, noun = trainer.model, trainer.rng.device, trainer.data.form.noun
     settings = {"method": type(model).__name__, "data": source, "shape": model.shape, "device": str(device)}
     print(json.dumps(settings | leaves(model.config), indent=2))
     paces, whole = [], True
@@ -47,22 +47,22 @@ def estimate(trainer: Trainer, source: str, budget: Budget) -> None:
         print(f"one step takes over {MOST_SECONDS:g} seconds: what follows counts its first part, without the fit")
     most, least = ("about", "about") if whole else ("at most", "at least")
     for pace in paces:
-        since = f" from {pace.start:,} images on" if pace.start else ""
-        print(f"{'' if whole else 'at most '}{1 / pace.wall:,.0f} images/s{since}")
+        since = f" from {pace.start:,} {noun} on" if pace.start else ""
+        print(f"{'' if whole else 'at most '}{1 / pace.wall:,.0f} {noun}/s{since}")
     print(f"{len(trainer.data.x):,} training samples; {memory_mb(device):,} MB")
     for name, limit, kind in (("minutes", budget.minutes, "wall"), ("CPU minutes", budget.cpu_minutes, "cpu")):
         if limit is not None:
-            print(f"{limit:g} {name}: {most} {_images(paces, kind, 60 * limit):,.0f} images")
+            print(f"{limit:g} {name}: {most} {_images(paces, kind, 60 * limit):,.0f} {noun}")
     if budget.images is not None:
         seconds = _seconds(paces, "wall", budget.images)
         words = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.2g} minutes"
-        print(f"{budget.images:,} images: {least} {words}")
+        print(f"{budget.images:,} {noun}: {least} {words}")
 
 
 def pace_of(trainer: Trainer) -> str:
     """The speed of a training's first steps, in words; the trainer's model takes them."""
     pace, whole = _time_steps(trainer, 0, steps=1)
-    return f"{'' if whole else 'at most '}{1 / pace.wall:,.2g} images/s"
+    return f"{'' if whole else 'at most '}{1 / pace.wall:,.2g} {trainer.data.form.noun}/s"
 
 
 def _time_steps(trainer: Trainer, start: int, steps: int = STEPS) -> tuple[Pace, bool]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wasserflow.cli.flags import Device
+from wasserflow.cli.message import with_flags
 from wasserflow.cli.sampling import parse_with_run
 from wasserflow.metric import LOWER_IS_BETTER, Report, Row
 from wasserflow.run.evaluation import evaluate
@@ -83,7 +84,7 @@ def print_report(report: Report, above: Sequence[Cells] = ()) -> None:
     if report.columns:
         _print_columns(report.columns, console)
     for warning in report.warnings:
-        console.print(warning, style="yellow", highlight=False, markup=False)
+        console.print(with_flags(warning), style="yellow", highlight=False, markup=False)
 
 
 def _print_columns(columns: dict[str, tuple[Row, ...]], console: Console) -> None:

@@ -1,7 +1,6 @@
 """Which command was meant, and what an error looks like: one sentence on stderr and an exit code."""
 
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -14,19 +13,20 @@ from importlib.metadata import version
 from types import FrameType
 
 from wasserflow._core.errors import UserError, unknown
+from wasserflow.cli.message import with_flags
 
 __all__ = ["main"]
 
 COMMANDS = {
-    "demo": "train VGrow on real handwritten digits, and draw what it learned (under two minutes)",
+    "demo": "train on real handwritten digits, evaluate, and draw samples (under two minutes)",
     "train": "train a method on a data set, a folder of images, an array or a table",
-    "resume": "go on with a run, to its budget or past it",
+    "resume": "resume a run, optionally with a larger budget",
     "sample": "draw samples from a run",
     "evaluate": "measure how close a run's samples are to held-out data",
-    "density": "log-densities and likelihoods of samples, and how well they tell other data apart",
-    "flow": "carry one cloud of points, table or picture onto another, without training",
+    "density": "log-densities and likelihoods of samples, and detection of other data",
+    "flow": "move one cloud of points, table or picture onto another, without training",
     "plot": "draw a run's curves, samples over training, field and densities",
-    "compare": "hold runs against each other on one HTML page: figures, samples, curves, settings",
+    "compare": "compare runs side by side on one HTML page: metrics, samples, curves, settings",
     "info": "versions, devices, data sets and extras on this machine",
 }
 
@@ -77,7 +77,7 @@ def _run(words: list[str]) -> int:
             raise unknown("command", words[0], COMMANDS)
         import_module(f"wasserflow.cli.{words[0]}").run(words[1:])
     except UserError as error:
-        return _say(_with_flags(str(error)), 2)
+        return _say(with_flags(str(error)), 2)
     except MemoryError:
         return _say(OUT_OF_MEMORY, 2)
     except KeyboardInterrupt as error:
@@ -134,20 +134,6 @@ def _drop_output() -> None:
 def usage() -> str:
     """The commands, a line each."""
     return USAGE.format(commands="\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items()))
-
-
-def _with_flags(sentence: str) -> str:
-    """A message of the library, whose settings stand in backticks, in words of the command line."""
-
-    def flag(found: re.Match[str]) -> str:
-        name, _, value = found[1].partition("=")
-        if name == "n":
-            return f"-n {value}".rstrip()
-        name = name.replace("_", "-")
-        switch = {"True": f"--{name}", "False": f"--no-{name}"}.get(value)
-        return switch or f"--{name} {value.strip(chr(39))}".rstrip()
-
-    return re.sub(r"`([a-z]\w*(?:=[^`]*)?)`", flag, sentence)
 
 
 def _say(sentence: str, code: int) -> int:

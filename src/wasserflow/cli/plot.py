@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
+from wasserflow.cli.flags import option
 from wasserflow.run.plots import plot_run
 
 __all__ = ["run"]
@@ -21,7 +23,7 @@ class PlotFlags:
     """
 
     run: tyro.conf.Positional[Path]
-    out: Path | None = None
+    out: Annotated[Path | None, option(metavar="FOLDER", help_behavior_hint="")] = None
 
 
 def run(argv: Sequence[str]) -> None:

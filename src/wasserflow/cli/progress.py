@@ -15,11 +15,12 @@ PLAIN_SECONDS = 10.0
 
 
 @contextmanager
-def show_progress(watched: Sequence[str] = ()) -> Iterator[Report]:
+def show_progress(watched: Sequence[str], noun: str) -> Iterator[Report]:
     """A report that draws each line of the log.
 
     Args:
-        watched: The scalars to show; by default the first two that the method logs.
+        watched: Scalars to show; the first two that the method logs where there are none.
+        noun: What the data are: images, rows or points.
     """
     console = Console(stderr=True)
     if console.is_terminal:
@@ -28,7 +29,7 @@ def show_progress(watched: Sequence[str] = ()) -> Iterator[Report]:
             task = progress.add_task("starting", total=1.0)
 
             def draw(line: Line) -> None:
-                progress.update(task, completed=_share(line), description=_words(line, watched))
+                progress.update(task, completed=_share(line), description=_words(line, watched, noun))
 
             yield draw
     else:
@@ -40,7 +41,7 @@ def show_progress(watched: Sequence[str] = ()) -> Iterator[Report]:
             if seconds - printed >= PLAIN_SECONDS or not line["seconds_left"]:
                 printed = seconds
                 with suppress(OSError):  # a training outlives whoever was reading
-                    print(f"{100 * _share(line):3.0f} %  {_words(line, watched)}", flush=True)
+                    print(f"{100 * _share(line):3.0f} %  {_words(line, watched, noun)}", flush=True)
 
         yield write
 
@@ -50,9 +51,9 @@ def _share(line: Line) -> float:
     return seconds / max(seconds + left, 1e-9)
 
 
-def _words(line: Line, watched: Sequence[str]) -> str:
+def _words(line: Line, watched: Sequence[str], noun: str) -> str:
     words = [
-        f"{line['images']:,} images",
+        f"{line['images']:,} {noun}",
         f"{line['images_per_second']:,.0f}/s",
         f"{_minutes(line['seconds_left'])} left",
     ]

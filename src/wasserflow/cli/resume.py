@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from wasserflow.cli.flags import BudgetFlags, Device, parse
+from wasserflow.cli.message import with_flags
 from wasserflow.cli.progress import show_progress
 from wasserflow.run.launch import resume
 from wasserflow.run.store import Run
@@ -35,7 +36,8 @@ def run(argv: Sequence[str]) -> None:
     """Resume a run."""
     flags, _ = parse(ResumeFlags, None, argv, "wasserflow resume")
     budget = flags.budget.budget() if flags.budget.given else None
-    with show_progress(Run.open(flags.run).method.watched) as report:
+    run = Run.open(flags.run)
+    with show_progress(run.method.watched, run.form.noun) as report:
         model = resume(flags.run, budget=budget, device=flags.device, save_minutes=flags.save_minutes, report=report)
     if processes().is_main_process:
-        print("\n".join([*model.remarks(), f"trained: {flags.run}"]))
+        print("\n".join([*map(with_flags, model.remarks()), f"trained: {flags.run}"]))

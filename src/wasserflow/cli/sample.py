@@ -84,12 +84,12 @@ def run(argv: Sequence[str]) -> None:
     else:
         write_samples((part.x for part in counted()), n, folder.form, flags.out)
     folder.remember(model)
-    weights = "averaged weights" if model.averages() else "the weights themselves (this run keeps no average)"
+    weights = "EMA weights" if model.averages() else "raw weights (no EMA)"
     each = total / n
     cost = "one network evaluation" if each == 1 else f"{each:,g} network evaluations"
     print(
-        f"{n} samples -> {flags.out}: {weights} at {folder.at.images if folder.at else 0:,} images, seed {flags.seed}; "
-        f"{cost} per sample"
+        f"{n} samples -> {flags.out}: {weights} at {folder.at.images if folder.at else 0:,} {folder.form.noun}, "
+        f"seed {flags.seed}; {cost} per sample"
     )
 
 

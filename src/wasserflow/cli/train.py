@@ -14,6 +14,7 @@ from wasserflow._core.errors import UserError, check_seed, unknown
 from wasserflow._core.settings import with_leaves
 from wasserflow.cli.estimate import estimate, pace_of
 from wasserflow.cli.flags import BudgetFlags, Device, option, parse
+from wasserflow.cli.message import with_flags
 from wasserflow.cli.progress import show_progress
 from wasserflow.data import Dataset
 from wasserflow.data import load as load_data
@@ -101,7 +102,10 @@ def run(argv: Sequence[str]) -> None:
         return
     if main:
         _question_size(model, data, on, flags)
-    with show_progress(method.watched) as report:
+        threads = torch.get_num_threads()
+        where = f"{on}, {threads} thread{'s' if threads > 1 else ''}" if on.type == "cpu" else str(on)
+        print(f"training {argv[0]} on {len(data.train):,} {data.form.noun}: {where}, {precision}", flush=True)
+    with show_progress(method.watched, data.form.noun) as report:
         model = train(
             model,
             data,
@@ -115,7 +119,7 @@ def run(argv: Sequence[str]) -> None:
         )
     if main:
         target = "grid.png" if data.form.has_picture else "samples.csv"
-        print("\n".join([*model.remarks(), f"trained: {flags.out}"]))
+        print("\n".join([*map(with_flags, model.remarks()), f"trained: {flags.out}"]))
         print(f"wasserflow sample {quote(str(flags.out))} -n 64 --out {target} draws from it")
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from wasserflow._core.errors import UserError, unknown
+from wasserflow._core.noise import sample_noise
 from wasserflow._core.settings import settings
 from wasserflow.method.base import Batch, Data, Drawn, Fits, Method, MethodConfig, Recipe, Sampling
 from wasserflow.method.dmmd import DMMD, DMMDConfig, DMMDSampling
@@ -35,6 +36,7 @@ __all__ = [
     "method_named",
     "name_of",
     "register",
+    "sample_noise",
     "settings",
 ]
 

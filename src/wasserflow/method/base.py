@@ -192,7 +192,7 @@ class Method(nn.Module, ABC, Generic[Settings]):
         """Make the networks, as attributes, from ``config`` and ``shape``; the random numbers are seeded."""
 
     @abstractmethod
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         """One optimiser per network that is trained, by the network's name."""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Runs side by side on one page: figures, samples, curves, and the settings in which they differ."""
+"""Runs side by side on one page: metrics, samples, curves, and the settings in which they differ."""
 
 import json
 from base64 import b64encode
@@ -17,6 +17,7 @@ import numpy as np
 from wasserflow import plot
 from wasserflow._core.errors import UserError
 from wasserflow._core.files import whole_or_nothing
+from wasserflow._core.settings import leaves
 from wasserflow.run.evaluation import stored_evaluations
 from wasserflow.run.plots import moments_of, read_log
 from wasserflow.run.store import Run
@@ -26,18 +27,18 @@ __all__ = ["compare"]
 CHOICES = ("method", "data", "fingerprint", "size", "seed", "weight_seed", "weights", "precision", "wasserflow")
 """What a run is, beside the settings of its method."""
 
-Cell = tuple[str, str, bool]  # a figure, its interval, and whether it is the best of its row
+Cell = tuple[str, str, bool]  # a metric's value, its interval, and whether it is the best of its row
 
 
 @dataclass(frozen=True)
 class Table:
-    """The evaluations that can be held against each other: one data set, split, kind of features, count and seed.
+    """Evaluations that can be compared: one data set, split, kind of features, count and seed.
 
     Args:
         about: Which ones they are.
         protocol: How they were made, in sentences.
-        runs: Their names, and the images that each had seen.
-        rows: Per figure its name, which way is better, its value for each run, and for real data.
+        runs: Their names, and how many samples each had seen.
+        rows: Per metric its name, which way is better, its value for each run, and the real-data reference.
     """
 
     about: str
@@ -47,9 +48,9 @@ class Table:
 
 
 def compare(paths: Sequence[str | Path], out: str | Path = "comparison.html") -> Path:
-    """Write one HTML page that holds runs against each other; it needs no other file and no network.
+    """Write one HTML page that compares runs side by side; it needs no other file and no network.
 
-    The figures are those that `evaluate` has stored, a table for each data set, split, kind of features, count and
+    The metrics are those that `evaluate` has stored, a table for each data set, split, kind of features, count and
     seed, since others cannot be compared; nothing is computed anew. The pictures are the last that each training drew,
     and the curves what it logged.
 
@@ -76,7 +77,7 @@ def compare(paths: Sequence[str | Path], out: str | Path = "comparison.html") ->
     plot.overlaid(logs, nouns.pop() if len(nouns) == 1 else "samples").savefig(figure, format="png", dpi=110)
     text = page.render(
         costs=[(name, *_cost(run, logs[name])) for name, run in runs.items()],
-        tables=_tables(evaluations),
+        tables=_tables(evaluations, {name: run.form.noun for name, run in runs.items()}),
         missing=[f"wasserflow evaluate {quote(str(run.path))}" for name, run in runs.items() if not evaluations[name]],
         pictures=[(name, _last_picture(run)) for name, run in runs.items()],
         curves=_embedded(figure.getvalue()),
@@ -100,54 +101,54 @@ def _names(paths: list[Path]) -> dict[str, Path]:
 
 
 def _cost(run: Run, log: dict[str, np.ndarray]) -> tuple[str, str, str, str, str]:
-    """Method, data, images seen, and minutes of the clock and of the processor."""
+    """Method, data, samples seen, and minutes of the clock and of the processor."""
     images, seconds, cpu_seconds = (log.get(name, [nan])[-1] for name in ("images", "seconds", "cpu_seconds"))
     times = f"{seconds / 60:,.1f}", f"{cpu_seconds / 60:,.1f}"
     return run.record["method"], Path(run.data.source).name, f"{images:,.0f}", *times
 
 
-def _tables(evaluations: dict[str, dict[str, dict[str, Any]]]) -> list[Table]:
-    """The stored evaluations, those together that can be held against each other, whose floors are the same."""
+def _tables(evaluations: dict[str, dict[str, dict[str, Any]]], nouns: dict[str, str]) -> list[Table]:
+    """The stored evaluations, grouped by what can be compared: those with the same real-data reference."""
     groups: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     try:
         for name, stored in evaluations.items():
             for one in stored.values():
                 words = [one[word] for word in ("fingerprint", "split", "features", "count", "seed")]
-                floor = f"{one['rows'][0]['reference']:.3g}"  # classifiers trained on two machines differ a little
-                groups.setdefault((*words, floor), {})[name] = one
-        return [_table(group) for group in groups.values()]
+                reference = f"{one['rows'][0]['reference']:.3g}"  # classifiers trained on two machines differ a little
+                groups.setdefault((*words, reference), {})[name] = one
+        return [_table(group, nouns) for group in groups.values()]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"a metrics.json of these runs is damaged ({error}): remove it and evaluate again") from error
 
 
-def _table(group: dict[str, dict[str, Any]]) -> Table:
+def _table(group: dict[str, dict[str, Any]], nouns: dict[str, str]) -> Table:
     any_one = next(iter(group.values()))
-    columns = [{_figure(row): row for row in one["rows"]} for one in group.values()]
-    figures = {figure: row for column in columns for figure, row in column.items()}
+    columns = [{_metric(row): row for row in one["rows"]} for one in group.values()]
+    metrics = {metric: row for column in columns for metric, row in column.items()}
     against = f"{any_one['count']:,} samples against the {any_one['split']} split of {Path(any_one['data']).name}"
     return Table(
         f"{against}, {any_one['features']} features, seed {any_one['seed']}",
         any_one["protocol"],
-        [(name, f"{one['images']:,}") for name, one in group.items()],
+        [(name, f"{one['images']:,} {nouns[name]} seen") for name, one in group.items()],
         [
             (
                 row["name"].replace("_", " "),
                 {True: "lower", False: "higher", None: "as real data"}[row["lower_is_better"]],
-                _cells([column.get(figure) for column in columns], row["lower_is_better"]),
+                _cells([column.get(metric) for column in columns], row["lower_is_better"]),
                 f"{row['reference']:.4g}",
             )
-            for figure, row in figures.items()
+            for metric, row in metrics.items()
         ],
     )
 
 
-def _figure(row: dict[str, Any]) -> tuple[str, float | None]:
-    """Which figure a row states; losses of classifiers of several kinds, each with its own equilibrium, are several."""
+def _metric(row: dict[str, Any]) -> tuple[str, float | None]:
+    """Which metric a row states; ratio losses with different equilibria are different metrics."""
     return row["name"], row["reference"] if row["name"] == "ratio_loss" else None
 
 
 def _cells(rows: list[dict[str, Any] | None], lower_is_better: bool | None) -> list[Cell]:
-    """A figure of every run; the best is marked where there are several, and no interval that would have to judge."""
+    """A metric's value for every run; the best is marked where there are several, unless they have intervals."""
     values = [row["value"] for row in rows if row]
     judged = lower_is_better is not None and len(values) > 1 and not any(row["interval"] for row in rows if row)
     best = (min if lower_is_better else max)(values) if judged else None
@@ -164,7 +165,7 @@ def _interval(low_high: tuple[float, float] | None) -> str:
 def _settings(run: Run) -> dict[str, Any]:
     data = {"data": run.data.source, "size": run.data.size, "fingerprint": run.data.fingerprint[:12]}
     known = {"weights": None} | run.record | data
-    return {name: known[name] for name in CHOICES} | run.record["config"]
+    return {name: known[name] for name in CHOICES} | leaves(run.config)
 
 
 def _sampling(stored: dict[str, dict[str, Any]]) -> dict[str, Any]:

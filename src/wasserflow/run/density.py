@@ -1,4 +1,4 @@
-"""How likely a run finds samples, in the data's own units, and how well that tells other data apart."""
+"""Log-densities of samples under a run's model, in the data's units, and how well they tell other data apart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ def log_density(
     device: str | None = "cpu",
     **settings: Any,
 ) -> np.ndarray:
-    """One number per sample, the higher the more like the run's data; what ``wasserflow density`` writes.
+    """Log-densities of samples under a run's model: the higher, the more like its data.
 
     Densities and likelihoods are per volume of the data's own units: grey levels of images, units of a table's columns.
 
@@ -39,16 +39,16 @@ def log_density(
         path: The folder of a run that learned a potential.
         data: Anything that `wasserflow.data.load` takes; of a set with a test split, that split. By default the run's
             own test split.
-        kind: ``density``, ``likelihood``, ``potential`` or ``published``, as `VAPO.log_density` explains.
-        n: The first so many samples; all by default.
+        kind: ``density``, ``likelihood``, ``potential`` or ``published``, as the model's ``log_density`` explains.
+        n: Use only the first n samples; all by default.
         device: Where to compute.
-        settings: Of `VAPO.log_density`.
+        settings: Further arguments of the model's ``log_density``.
 
     Returns:
         Shape (N,), float64.
 
     Raises:
-        UserError: If the run has no such score, or the samples do not fit it.
+        UserError: If the run's model has no such density, or the samples do not fit it.
     """
     run, model = _open(path, device)
     return _scores(run, model, _samples(run, data, n), kind, settings)
@@ -61,7 +61,7 @@ class Detection:
     Args:
         data: What the others are.
         count: How many samples of either side were compared, ours first.
-        auroc: The probability that one of ours has a higher number than one of the others, by the name of the number.
+        auroc: The probability that a sample of ours outscores one of the others, by the name of the number.
     """
 
     data: str
@@ -79,10 +79,10 @@ def detect(
     device: str | None = "cpu",
     **settings: Any,
 ) -> tuple[np.ndarray, list[Detection]]:
-    """The numbers of `log_density`, and how well they tell the samples from others, beside what needs no model.
+    """Log-densities of samples, and how well they tell them from other data, beside two baselines without a model.
 
     The baselines are ``|x|^2`` in model space, with the sign that suits each set better (which a detector cannot know),
-    and a constant. A score that has learned nothing but how bright the data are does no better than the first.
+    and a constant. A density that has learned nothing but the data's brightness does no better than the first.
 
     Args:
         path: As in `log_density`.
@@ -131,7 +131,7 @@ def _open(path: str | Path, device: str | None) -> tuple[Run, GivesLogDensity]:
 
 def _samples(run: Run, source: Any, n: int | None) -> Tensor:
     if n is not None and n < 1:
-        raise UserError(f"-n must be at least 1, not {n}")
+        raise UserError(f"`n` must be at least 1, not {n}")
     x = run.form.to_model(run.load_data().test.x[:n]) if source is None else read_samples(source, run.form)[:n]
     return x
 
@@ -141,5 +141,5 @@ def _scores(run: Run, model: Any, x: Tensor, kind: str, settings: dict[str, Any]
     values = model.log_density(x, kind=kind, **settings).double()
     if not torch.isfinite(values).all():
         share = 1 - float(values.isfinite().double().mean())
-        raise UserError(f"{share:.0%} of the scores are not finite: the kind {kind} does not suit this run")
+        raise UserError(f"{share:.0%} of the values are not finite: the kind {kind} does not suit this run")
     return values.numpy() + (run.form.log_jacobian if kind in PER_VOLUME else 0.0)

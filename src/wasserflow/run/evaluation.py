@@ -35,7 +35,7 @@ def evaluate(
     say: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Report:
-    """Compare a run's samples with held-out data, and store the figures in its ``metrics.json``.
+    """Compare a run's samples with held-out data, and store the metrics in its ``metrics.json``.
 
     That file holds one evaluation per split and features, under the names ``test/pixels``, ``validation/classifier``
     and so on; evaluating again with the same split and features replaces theirs and leaves the others.
@@ -48,21 +48,21 @@ def evaluate(
         n: How many samples to draw; the comparison is at equal counts, so at most as many as are held out.
         split: ``test``, or ``validation`` for every choice made on the way.
         features: What images are compared by: ``pixels``, ``classifier``, ``inception`` or ``dinov2``.
-        seed: Of the samples and of every choice in the evaluation.
+        seed: Random seed of the samples and of the evaluation.
         device: Where to compute; by default the best device here.
         data: The same data again, for a run that was trained on an array in memory.
-        show: Called with the figures before they are stored.
+        show: Called with the metrics before they are stored.
         say: Called with a sentence before a long computation.
-        settings: Of sampling, where they differ from the method's defaults; they are stored with the figures.
+        settings: Settings of sampling that differ from the method's defaults; they are stored with the metrics.
 
     Returns:
-        The figures, each beside the same figure for real data.
+        The metrics, each beside its real-data reference.
 
     Raises:
-        UserError: If the run, its data or the figures cannot be had, or ``metrics.json`` cannot be written.
+        UserError: If the run, its data or the metrics cannot be computed, or ``metrics.json`` cannot be written.
     """
     if n < 1:
-        raise UserError(f"-n must be at least 1, not {n}")
+        raise UserError(f"`n` must be at least 1, not {n}")
     check_seed(seed)
     run = Run.open(path)
     held = run.load_data(data)
@@ -85,7 +85,7 @@ def evaluate(
     try:
         if show:
             show(report)
-    finally:  # a reader that has gone does not cost the figures
+    finally:  # a reader that has gone does not cost the metrics
         file = run.path / "metrics.json"
         known = stored_evaluations(file) | {f"{report.split}/{report.features}": measured}
         with whole_or_nothing(file) as unfinished:

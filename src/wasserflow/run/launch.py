@@ -138,8 +138,8 @@ def resume(
         tensors, progress, where = load_latest(run.checkpoints)
         if budget.done(progress) >= 1:
             raise UserError(
-                f"{path} has used up its budget at {progress.images} images, {progress.seconds / 60:.1f} minutes: "
-                "give a larger `images`, `minutes` or `cpu_minutes` to go on"
+                f"{path} has used up its budget at {progress.images} {run.form.noun}, "
+                f"{progress.seconds / 60:.1f} minutes: give a larger `images`, `minutes` or `cpu_minutes` to go on"
             )
         trainer = Trainer(
             run.build(),
@@ -199,10 +199,10 @@ def _go(trainer: Trainer, run: Run | None, budget: Budget, save_minutes: float, 
 
 
 def _interrupted(trainer: Trainer, run: Run | None, signal: int) -> Interrupted:
-    images = trainer.progress.images
+    at = f"{trainer.progress.images} {trainer.data.form.noun}"
     if run is None:
-        return Interrupted(f"stopped at {images} images, and nothing is kept without a run folder", signal)
-    return Interrupted(f"saved at {images} images; wasserflow resume {quote(str(run.path))} goes on", signal)
+        return Interrupted(f"stopped at {at}; nothing is kept without a run folder", signal)
+    return Interrupted(f"saved at {at}; wasserflow resume {quote(str(run.path))} continues it", signal)
 
 
 def _with_advice(error: TrainingDiverged, trainer: Trainer, run: Run | None) -> UserError:

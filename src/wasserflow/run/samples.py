@@ -1,7 +1,9 @@
 """Samples of a run, and the model that draws them."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -9,13 +11,16 @@ import torch
 from wasserflow.method import Method
 from wasserflow.run.store import Run
 
+if TYPE_CHECKING:
+    import pandas
+
 __all__ = ["load", "sample"]
 
 
 def load(path: str | Path, *, device: str | torch.device | None = "cpu", data: Any = None) -> Method:
     """The model of a run at its newest checkpoint, in evaluation mode.
 
-    Networks with an average of weights have it loaded: samples are drawn from the average, where there is one.
+    Networks that keep EMA weights have those loaded.
 
     Args:
         path: The run's folder.
@@ -30,22 +35,22 @@ def load(path: str | Path, *, device: str | torch.device | None = "cpu", data: A
 
 def sample(
     path: str | Path, n: int, *, seed: int = 0, device: str | torch.device = "cpu", data: Any = None, **settings: Any
-) -> np.ndarray:
-    """Samples of a run in the data's own layout, units and type: what ``wasserflow sample`` writes to a file.
+) -> np.ndarray | torch.Tensor | pandas.DataFrame:
+    """Samples of a run in the data's own form: an array of their layout, units and type, a tensor, or a DataFrame.
 
     Args:
         path: The run's folder.
-        n: How many.
-        seed: Sample i depends on the seed and on i alone.
+        n: Number of samples.
+        seed: Random seed; sample i depends on the seed and on i alone.
         device: Where to compute.
         data: As in `load`.
-        settings: Of sampling, where they differ from the method's defaults.
+        settings: Settings of sampling that differ from the method's defaults.
 
     Raises:
         UserError: If there is no such run, or it has no readable checkpoint.
     """
     run = Run.open(path)
     model = run.load(device, data)
-    samples = run.form.to_data(model.sample(n, seed=seed, **settings))
+    samples = run.form.to_user(model.sample(n, seed=seed, **settings))
     run.remember(model)
     return samples

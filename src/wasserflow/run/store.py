@@ -142,15 +142,15 @@ class Run:
         path = Path(path)
         try:
             if path.is_dir() and any(path.iterdir()):
-                go_on = f", or go on with it by wasserflow resume {path}" if (path / "config.json").is_file() else ""
-                raise UserError(f"{path} exists and is not empty: choose another --out{go_on}")
+                go_on = f", or continue it by wasserflow resume {path}" if (path / "config.json").is_file() else ""
+                raise UserError(f"{path} exists and is not empty: choose another `out`{go_on}")
             there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         except OSError as error:
             raise UserError(f"the run cannot go into {path}: {error.strerror}") from error
         if not there.is_dir():
-            raise UserError(f"{there} is a file: choose another --out for the run's folder")
+            raise UserError(f"{there} is a file: choose another `out` for the run's folder")
         if not os.access(there, os.W_OK | os.X_OK):
-            raise UserError(f"nothing may be written into {there}: choose another --out for the run's folder")
+            raise UserError(f"nothing may be written into {there}: choose another `out` for the run's folder")
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -268,7 +268,9 @@ class Run:
         plane = self.form.shape == (2,)
         samples = model.preview(GRID_POINTS if plane else GRID_SAMPLES)
         if not samples.isfinite().all():
-            raise TrainingDiverged(f"the training diverged by {progress.images} images (a sample is not finite)")
+            raise TrainingDiverged(
+                f"the training diverged by {progress.images} {self.form.noun} (a sample is not finite)"
+            )
         path = self.samples / f"{progress.images:012d}.png"
         shown = self.form.to_picture(samples)
         if plane:  # kept, so that `wasserflow plot` can draw where they went

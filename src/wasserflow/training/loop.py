@@ -111,4 +111,5 @@ def _check_finite(line: Line, trainer: Trainer) -> None:
     wrong = [name for name, value in line.items() if value is not None and not math.isfinite(value)]
     if wrong or not trainer.is_finite():
         what = wrong[0] if wrong else "a weight"
-        raise TrainingDiverged(f"the training diverged by {trainer.progress.images} images ({what} is not finite)")
+        seen = f"{trainer.progress.images} {trainer.data.form.noun}"
+        raise TrainingDiverged(f"the training diverged by {seen} ({what} is not finite)")

@@ -1,0 +1,19 @@
+"""Messages of the library in words of the command line."""
+
+import re
+
+__all__ = ["with_flags"]
+
+
+def with_flags(sentence: str) -> str:
+    """A message whose settings stand in backticks, with flags in their place: `name=value` becomes --name value."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, _, value = found[1].partition("=")
+        if name == "n":
+            return f"-n {value}".rstrip()
+        name = name.replace("_", "-")
+        switch = {"True": f"--{name}", "False": f"--no-{name}"}.get(value)
+        return switch or f"--{name} {value.strip(chr(39))}".rstrip()
+
+    return re.sub(r"`([a-z]\w*(?:=[^`]*)?)`", flag, sentence)
