@@ -32,10 +32,10 @@ class DensityFlags:
         against: Other data to detect; prints the AUROC beside those of |x|^2 and of a constant, and stores them in
             the run's detection.json.
         out: A .csv or .npy file for the values of --data, one a row.
-        kind: density (log-density of slightly blurred data, up to a constant, in one evaluation), likelihood (normalised
-            log-likelihood of the flow, with bits per dimension; as costly as samples), potential (psi itself), or
-            published (log(4 psi - |x|^2) at t = 1, from the code of the second paper).
-        time: Time at which the potential is evaluated, between 0 and 1: later blurs less and errs more.
+        kind: density (log-density of slightly blurred data, up to a constant, in one evaluation), likelihood
+            (normalised log-likelihood of the flow, with bits per dimension; as costly as samples), potential (psi
+            itself), or published (log(4 psi - |x|^2) at t = 1, from the code of the second paper).
+        time: Time at which the potential is evaluated, between 0 and 1: later blurs less, errs more.
         label: Class label, for runs with --classes; -1 for all classes.
         n: Use only the first N samples of each set.
         steps: Steps of Heun's rule, for a likelihood.
