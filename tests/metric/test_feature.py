@@ -62,6 +62,7 @@ def test_vectors_are_their_own_features():
 
 
 def test_the_classifier_learns_is_kept_and_repeats(digits: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feature, "LEAST_SEEN", 30_000)
     torch.manual_seed(3)
     extract = extractor("classifier", digits)
     assert torch.initial_seed() == 3

@@ -43,6 +43,7 @@ __all__ = [
 COMPONENTS = 64
 WIDTH = 64
 BATCH = 256
+LEAST_SEEN = 100_000  # images that the classifier is trained on, counted as often as they are seen
 RECIPE = "v1"
 """Part of the cache's file name; increase it when the classifier's network or training changes."""
 
@@ -243,7 +244,7 @@ def _train(net: nn.Sequential, form: Form, split: Split) -> None:
     net.to(device).train()
     rng = torch.Generator().manual_seed(0)
     count = len(split)
-    steps = max(3 * count, 100_000) // BATCH
+    steps = max(3 * count, LEAST_SEEN) // BATCH
     optimiser = torch.optim.Adam(net.parameters(), lr=2e-3, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     order = torch.cat([torch.randperm(count, generator=rng) for _ in range(-(-steps * BATCH // count))]).to(device)
