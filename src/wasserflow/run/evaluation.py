@@ -118,6 +118,4 @@ def stored_evaluations(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    if isinstance(found, dict) and {"rows", "split", "features"} <= found.keys():  # once it held a single evaluation
-        found = {f"{found['split']}/{found['features']}": found}
     return found if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()) else {}

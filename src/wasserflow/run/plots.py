@@ -23,7 +23,7 @@ from wasserflow.run.store import GRID_SAMPLES, Run
 __all__ = ["moments_of", "plot_run", "read_log"]
 
 DRAWN = 10_000
-"""Samples held against the data, and points of the data, at most."""
+"""Samples compared with the data, and points of the data, at most."""
 
 ROWS = 8
 """Moments of training in the strip of grids."""
