@@ -32,7 +32,7 @@ SHORT = 4
 
 @dataclass(frozen=True)
 class BudgetFlags:
-    """When training stops, in total over all sessions: at the first of these.
+    """When training stops, in total, resumed parts included: at the first of these.
 
     Args:
         minutes: Wall time of training.

@@ -10,7 +10,7 @@ __all__ = ["Budget", "Progress"]
 
 @dataclass
 class Progress:
-    """What a run has used up so far, over all its sessions.
+    """What a run has used up so far, resumed parts included.
 
     Args:
         images: Real samples drawn.
