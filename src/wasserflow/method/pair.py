@@ -1,14 +1,14 @@
 """What VGrow and MonoFlow share beside the logit: a generator that draws the particles."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from wasserflow._core.noise import sample_noise
 from wasserflow._core.settings import Count, Milestones, Positive, Whole, settings
-from wasserflow.method.base import Drawn, Recipe
+from wasserflow.method.base import Drawn, Recipe, Sampling
 from wasserflow.method.logit import Networks, Optimiser, RatioConfig, RatioMethod, evaluated
 from wasserflow.nn import build_pair
 
@@ -98,7 +98,7 @@ class Pair(RatioMethod[Settings]):
         draw = torch.randn if c.prior == "normal" else _uniform
         return draw(n, c.latent, generator=rng, device=rng.device)
 
-    def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Drawn]:
+    def draw(self, n: int, seed: int, batch: int, how: Sampling, start: Tensor | None) -> Iterator[Drawn]:
         """``G(z)`` for ``n`` draws of z, in batches."""
         c, device = self.config.networks, next(self.parameters()).device
         for i in range(0, n, batch):

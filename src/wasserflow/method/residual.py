@@ -11,7 +11,7 @@ References:
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from wasserflow._core.noise import sample_noise
 from wasserflow._core.settings import Count, Positive, settings
 from wasserflow.divergence import named
 from wasserflow.field.known_ratio import RatioField
-from wasserflow.method.base import Data, Drawn, Fits, Recipe
+from wasserflow.method.base import Data, Drawn, Fits, Recipe, Sampling
 from wasserflow.method.logit import MapName, RatioConfig, RatioMethod
 from wasserflow.nn import build_pair
 
@@ -167,7 +167,7 @@ class ResidualFlow(RatioMethod[ResidualFlowConfig]):
         return RatioField(lambda x: functional_call(self.logit, weights, (x,)), self.map)
 
     @torch.no_grad()
-    def draw(self, n: int, seed: int, batch: int, how: Any, start: Tensor | None) -> Iterator[Drawn]:
+    def draw(self, n: int, seed: int, batch: int, how: Sampling, start: Tensor | None) -> Iterator[Drawn]:
         """``n`` draws of noise pushed through the maps learned so far, in batches."""
         cost = int(self.learned) * self.config.flow.map_steps
         for i in range(0, n, batch):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wasserflow._core.errors import UserError, check_seed
-from wasserflow.data import read_samples
+from wasserflow.data import DataLike, Dataset, read_samples
 from wasserflow.method.capability import GivesLogDensity
 from wasserflow.path import squared_norm
 from wasserflow.run.store import Run
@@ -24,7 +24,7 @@ PER_VOLUME = ("density", "likelihood")
 
 def log_density(
     path: str | Path,
-    data: Any = None,
+    data: "DataLike | Dataset | None" = None,
     *,
     kind: str = "density",
     n: int | None = None,
@@ -72,7 +72,7 @@ class Detection:
 def detect(
     path: str | Path,
     against: Sequence[Any],
-    data: Any = None,
+    data: "DataLike | Dataset | None" = None,
     *,
     kind: str = "density",
     n: int | None = None,

@@ -13,7 +13,7 @@ from torch import Tensor
 from wasserflow import metric
 from wasserflow._core.errors import UserError, check_seed
 from wasserflow._core.files import whole_or_nothing
-from wasserflow.data import Dataset
+from wasserflow.data import DataLike, Dataset
 from wasserflow.method import Method
 from wasserflow.method.capability import GivesLogRatio
 from wasserflow.metric import Report, Row
@@ -30,7 +30,7 @@ def evaluate(
     features: str = "pixels",
     seed: int = 0,
     device: str | torch.device | None = None,
-    data: Any = None,
+    data: "DataLike | Dataset | None" = None,
     show: Callable[[Report], None] | None = None,
     say: Callable[[str], None] | None = None,
     **settings: Any,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from wasserflow._core.device import Precision
-from wasserflow.data import Dataset, Form
+from wasserflow.data import DataLike, Dataset, Form
 from wasserflow.data import load as load_data
 from wasserflow.method import Method, method_named
 from wasserflow.run.launch import train
@@ -43,7 +43,7 @@ class Fitted:
 
 
 def fit(
-    data: Any,
+    data: "DataLike | Dataset",
     method: str | type[Method],
     *,
     minutes: float | None = None,

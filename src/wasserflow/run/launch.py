@@ -4,7 +4,7 @@ import dataclasses
 from contextlib import nullcontext
 from pathlib import Path
 from shlex import quote
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 
@@ -12,7 +12,7 @@ from wasserflow._core.device import Precision
 from wasserflow._core.errors import UserError, check_seed, unknown
 from wasserflow._core.files import digest
 from wasserflow._core.settings import leaves
-from wasserflow.data import Dataset
+from wasserflow.data import DataLike, Dataset
 from wasserflow.data import load as load_data
 from wasserflow.method import Method, name_of
 from wasserflow.method.capability import ComparesWithData
@@ -29,7 +29,7 @@ __all__ = ["resume", "train"]
 
 def train(
     model: Method,
-    data: Any,
+    data: "DataLike | Dataset",
     *,
     budget: Budget,
     out: str | Path | None,
@@ -104,7 +104,7 @@ def resume(
     path: str | Path,
     *,
     budget: Budget | None = None,
-    data: Any = None,
+    data: "DataLike | Dataset | None" = None,
     device: str | None = None,
     save_minutes: float = 1.0,
     report: Report | None = None,

@@ -6,7 +6,6 @@ from contextlib import suppress
 from functools import partial
 from math import ceil, isfinite, nan, sqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from PIL import Image
 
 from wasserflow import plot
 from wasserflow._core.errors import UserError
+from wasserflow.data import DataLike, Dataset
 from wasserflow.method import Method
 from wasserflow.method.capability import GivesField, GivesLogDensity, GivesLogRatio
 from wasserflow.run.picture import Picture, figure
@@ -33,7 +33,11 @@ WIDEST = 700
 
 
 def plot_run(
-    path: str | Path, out: str | Path | None = None, *, data: Any = None, say: Callable[[str], None] | None = None
+    path: str | Path,
+    out: str | Path | None = None,
+    *,
+    data: "DataLike | Dataset | None" = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Draw what a run logged, how its samples changed over training, and how they compare with the data.
 
@@ -132,7 +136,7 @@ def _grids(run: Run) -> Iterator[Picture | str]:
     yield Picture("training.gif", f"all {len(frames)} stored grids", partial(plot.save_gif, frames))
 
 
-def _vectors(run: Run, model: Method, data: Any) -> Iterator[Picture | str]:
+def _vectors(run: Run, model: Method, data: "DataLike | Dataset | None") -> Iterator[Picture | str]:
     """What shows samples beside data, and how samples got there."""
     samples = model.sample(DRAWN)
     cloud = _units(run, samples)
@@ -183,7 +187,7 @@ def _field(run: Run, model: Method, samples: torch.Tensor, data: np.ndarray | No
     return figure("field.png", "the velocity of particles, as the model has learned it", drawn)
 
 
-def _data(run: Run, data: Any) -> tuple[np.ndarray | None, str]:
+def _data(run: Run, data: "DataLike | Dataset | None") -> tuple[np.ndarray | None, str]:
     """Points of the training data, shape ``(N, d)``, in their units; or None, and why."""
     try:
         found = run.load_data(data)

@@ -13,7 +13,7 @@ from torch import Tensor
 from wasserflow import plot
 from wasserflow._core.errors import UserError
 from wasserflow._core.noise import sample_noise
-from wasserflow.data import read_samples
+from wasserflow.data import DataLike, Dataset, read_samples
 from wasserflow.flows import flow
 from wasserflow.path import over
 from wasserflow.potential.density import READ_AT
@@ -29,7 +29,7 @@ SCORED = 1000
 SHOWN, NEAREST = 12, 3
 
 
-def potential_pictures(run: Run, model: Any, data: Any) -> Iterator[Picture | str]:
+def potential_pictures(run: Run, model: Any, data: "DataLike | Dataset | None") -> Iterator[Picture | str]:
     """``potential.png`` (the plane), ``energy.png``, ``energies.png``, and ``neighbours.png`` (images)."""
     try:
         known = run.load_data(data)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from wasserflow.data import DataLike, Dataset
 from wasserflow.method import Method
 from wasserflow.run.store import Run
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["load", "sample"]
 
 
-def load(path: str | Path, *, device: str | torch.device | None = "cpu", data: Any = None) -> Method:
+def load(
+    path: str | Path, *, device: str | torch.device | None = "cpu", data: DataLike | Dataset | None = None
+) -> Method:
     """The model of a run at its newest checkpoint, in evaluation mode.
 
     Networks that keep EMA weights have those loaded.
@@ -34,7 +37,13 @@ def load(path: str | Path, *, device: str | torch.device | None = "cpu", data: A
 
 
 def sample(
-    path: str | Path, n: int, *, seed: int = 0, device: str | torch.device = "cpu", data: Any = None, **settings: Any
+    path: str | Path,
+    n: int,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    data: DataLike | Dataset | None = None,
+    **settings: Any,
 ) -> np.ndarray | torch.Tensor | pandas.DataFrame:
     """Samples of a run in the data's own form: an array of their layout, units and type, a tensor, or a DataFrame.
 

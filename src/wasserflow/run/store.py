@@ -24,7 +24,7 @@ from wasserflow._core.device import Precision, resolve_device
 from wasserflow._core.errors import UserError, check_seed, unknown
 from wasserflow._core.files import whole_or_nothing
 from wasserflow._core.settings import read_settings, settings
-from wasserflow.data import Dataset, Form
+from wasserflow.data import DataLike, Dataset, Form
 from wasserflow.data import load as load_data
 from wasserflow.method import Method, MethodConfig, method_named
 from wasserflow.method.capability import ComparesWithData, Reference
@@ -224,7 +224,7 @@ class Run:
         except (UserError, ValueError, RuntimeError) as error:
             raise UserError(f"no network can be built from {self.path / 'config.json'}: {error}") from error
 
-    def load_data(self, data: Any = None) -> Dataset:
+    def load_data(self, data: "DataLike | Dataset | None" = None) -> Dataset:
         """The data the run was trained on, found again or handed over.
 
         Raises:
@@ -324,7 +324,7 @@ class Run:
         """How far the newest checkpoint is."""
         return latest_progress(self.checkpoints)
 
-    def load(self, device: str | torch.device | None = "cpu", data: Any = None) -> Method:
+    def load(self, device: str | torch.device | None = "cpu", data: "DataLike | Dataset | None" = None) -> Method:
         """The run's model at its newest checkpoint, as `wasserflow.load` gives it."""
         where_to = resolve_device(device)
         model = self.build()
