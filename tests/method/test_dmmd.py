@@ -341,7 +341,7 @@ def test_the_length_of_a_step(settings, kind):
     model = make(kernel="linear", **settings)
     chosen = {"particles": 8, "noise_levels": 1, "steps": 1, "references": 50, "noise_level": 0.6, "step_size": 10.0}
     start = points(8, 1.0, seed=5).float()
-    drawer = sampler(model, 8, sampler=kind, no_noise=True, **chosen)
+    drawer = sampler(model, 8, sampler=kind, noise=False, **chosen)
     (moved,) = drawer.groups(8, 0, start)
     level = drawer.level(0.6)
     assert isinstance(level, Level)
@@ -355,7 +355,7 @@ def test_the_length_of_a_step(settings, kind):
         x_t = model.noised(model.reference.data(50), torch.randn(50, 2, generator=rng), torch.tensor(0.6))
         slope = drawer.gradient(x_t, 0.6, level.target, w).norm(dim=1).mean()
         torch.testing.assert_close(level.reach, level.distance / slope)
-    absolute = sampler(model, 8, sampler=kind, no_noise=True, step_unit="absolute", **chosen)
+    absolute = sampler(model, 8, sampler=kind, noise=False, step_unit="absolute", **chosen)
     (moved,) = absolute.groups(8, 0, start)
     torch.testing.assert_close(start - moved, 10 * g, rtol=1e-3, atol=1e-6)
 
@@ -455,7 +455,7 @@ def test_given_samples_are_noised_first_and_small_groups_filled_with_data():
     assert [len(group) for group in groups] == [8]
     expected = noised(torch.cat([start, model.reference.data(5)]), sample_noise(7, 0, 8, (2,)), torch.tensor(0.2))
     torch.testing.assert_close(groups[0], expected)
-    kept = model.sample(3, start=start, no_noise=True, **how(noise_level=0.2, step_size=1e-9))
+    kept = model.sample(3, start=start, noise=False, **how(noise_level=0.2, step_size=1e-9))
     torch.testing.assert_close(kept, start)
 
 
@@ -497,7 +497,7 @@ def test_a_collapse_is_said():
     """Data far wider than the particles that are returned."""
     model = make(data=100 * points(400).float())
     with pytest.raises(UserError, match="fell together"):
-        model.sample(64, start=torch.zeros(64, 2), no_noise=True, **how(particles=64, step_size=1e-6))
+        model.sample(64, start=torch.zeros(64, 2), noise=False, **how(particles=64, step_size=1e-6))
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib import import_module
 from importlib.metadata import version
 from types import FrameType
+from typing import TextIO, cast
 
 from wasserflow._core.errors import UserError, unknown
-from wasserflow.cli.message import with_flags
+from wasserflow.cli.message import FlagsInHelp, with_flags
 
 __all__ = ["main"]
 
@@ -75,7 +76,9 @@ def _run(words: list[str]) -> int:
             return 0
         if words[0] not in COMMANDS:
             raise unknown("command", words[0], COMMANDS)
-        import_module(f"wasserflow.cli.{words[0]}").run(words[1:])
+        asked = not {"-h", "--help"}.isdisjoint(words)
+        with redirect_stdout(cast(TextIO, FlagsInHelp(sys.stdout))) if asked else nullcontext():
+            import_module(f"wasserflow.cli.{words[0]}").run(words[1:])
     except UserError as error:
         return _say(with_flags(str(error)), 2)
     except MemoryError:

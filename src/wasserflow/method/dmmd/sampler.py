@@ -174,7 +174,7 @@ class Sampler:
         start = start.to(device)
         if len(start) < size:
             start = torch.cat([start, model.reference.data(self.how.references)[: size - len(start)]])
-        if self.how.no_noise:
+        if not self.how.noise:
             return start
         return model.noised(start, noise[: len(start)], torch.tensor(self.how.noise_level, device=device))
 

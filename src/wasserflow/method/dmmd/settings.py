@@ -155,7 +155,7 @@ class DMMDSampling(Sampling):
             (approximate) mean displacements from the level to the next, or to 1.5 mean distances if the model was
             trained with a `slope` above 0; absolute: eta in z - eta grad w, the same at all levels, as published.
         noise_level: Noise level to start from, 1 for noise; given samples are noised to it first.
-        no_noise: Do not noise given samples.
+        noise: Noise given samples to `noise_level` first.
         exact_steps: Additional exact steps at the last level (a-DMMD-e), each as long as a step there.
         denoise: Stop the flow at this noise level, and remove the rest of the noise by one step of the denoiser.
         references: Training samples that represent the data.
@@ -168,7 +168,7 @@ class DMMDSampling(Sampling):
     step_size: Positive = 1.0
     step_unit: Literal["displacement", "absolute"] = "displacement"
     noise_level: Level = 1.0
-    no_noise: bool = False
+    noise: bool = True
     exact_steps: Whole = 0
     denoise: NonNegative = 0.0
     references: Annotated[int, Ge(2)] = 2000
