@@ -50,13 +50,7 @@ def test_evaluations_stand_beside_each_other(done, digits):
     ]
 
 
-def test_a_file_with_a_single_evaluation_is_taken_over_and_a_damaged_one_replaced(done, digits):
-    done("evaluate", digits, "-n", "50", "--split", "validation")
-    single = stored(digits)["validation/pixels"]
-    (digits / "metrics.json").write_text(json.dumps(single))
-    done("evaluate", digits, "-n", "50")
-    assert list(stored(digits)) == ["validation/pixels", "test/pixels"]
-    assert stored(digits)["validation/pixels"] == single
+def test_a_damaged_file_is_replaced(done, digits):
     for damaged in ("", "{", "[1]", '{"x": 1}', "\0"):
         (digits / "metrics.json").write_text(damaged)
         done("evaluate", digits, "-n", "50")
